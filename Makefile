@@ -1,0 +1,55 @@
+# Every target makes its own virtual environment from nothing but python3 and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CODE := eventbus dlq adapters routes tests benchmarks
+
+.PHONY: demo test check bench format lint types architecture coverage clean
+
+demo: $(VENV)/.demo  ## Run the product's main job once, on real data.
+	$(BIN)/eventbus demo --once
+
+test: $(VENV)/.dev  ## Run the tests.
+	$(BIN)/python -m pytest
+
+check: lint types architecture coverage  ## Everything a change must pass; pytest's summary comes last.
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+architecture: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+coverage: $(VENV)/.dev
+	sh tests/run_with_coverage.sh $(BIN)
+
+bench: $(VENV)/.bench  ## Time the hot paths beside their rivals.
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[demo]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[all]" --group dev
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[all]" --group dev --group bench
+	touch $@ $(VENV)/.dev $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,1 @@
+"""What touches the outside: the SQL store and the command line. Each part is imported where it is used."""

@@ -1,0 +1,114 @@
+"""``add``: one statement for all new letters, and a merge for each that is known already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from eventbus_adapters.sql.counts import KEY, tenant_key
+from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of
+from eventbus_adapters.sql.encoding import ROW, Value
+from eventbus_adapters.sql.loading import row_by_key, save_everything, save_failing
+from eventbus_adapters.sql.prepared import Prepared
+from eventbus_adapters.sql.tables import letters
+from eventbus_dlq import moves
+from eventbus_dlq.letter import DeadLetter, DeadLetterState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from eventbus_adapters.sql.counts import Deltas
+
+
+class Arrival(NamedTuple):
+    """A letter on its way in, with the row it would be."""
+
+    letter: DeadLetter
+    row: tuple[Value, ...]
+
+
+def _inserting(insert: Any) -> Any:
+    statement = insert(letters).values({name: bindparam(name) for name in ROW})
+    return statement.on_conflict_do_nothing(index_elements=["event_id", "handler_id"])
+
+
+_INSERT = Prepared({"sqlite": _inserting(sqlite.insert), "postgresql": _inserting(postgresql.insert)}, ROW)
+_LAST_SEQ = Prepared(select(func.max(letters.c.seq)), ())
+_KEY_OF_ID = Prepared(
+    select(letters.c.event_id, letters.c.handler_id).where(letters.c.id == bindparam("taken")), ["taken"]
+)
+_TENANT, *_REST = (ROW.index(name) for name in KEY)
+_ATTEMPTS = ROW.index("attempts")
+_CREATED = ROW.index("created_us")
+
+
+def add(connection: Connection, deltas: Deltas, arrivals: Sequence[Arrival]) -> list[str]:
+    """Keep letters; return the ids under which they are kept, in order.
+
+    Raises:
+        ValueError: an id is already taken by the letter of another event or handler.
+    """
+    rows = [arrival.row for arrival in arrivals]
+    try:
+        inserted = _INSERT.many(connection, rows)
+    except IntegrityError:
+        for arrival in arrivals:
+            _refuse_taken_id(connection, arrival.letter)
+        raise
+    if inserted == len(rows):
+        for row in rows:
+            _count(deltas, row)
+        return [arrival.letter.id for arrival in arrivals]
+    return _add_or_merge(connection, deltas, arrivals, inserted)
+
+
+def _add_or_merge(
+    connection: Connection, deltas: Deltas, arrivals: Sequence[Arrival], inserted: int
+) -> list[str]:
+    """Merge the arrivals that were not ``inserted``: new rows are the last ones of the table."""
+    newest = _LAST_SEQ.run(connection).scalar_one()
+    fresh = set(range(newest - inserted + 1, newest + 1))
+    ids: list[str] = []
+    for arrival in arrivals:
+        letter = arrival.letter
+        row = row_by_key(connection, letter.event_id, letter.handler_id)
+        if row is None:
+            raise AssertionError(f"dead letter {letter.id} was neither inserted nor known")
+        if row["seq"] in fresh:
+            fresh.remove(row["seq"])
+            _count(deltas, arrival.row)
+        else:
+            _refuse_taken_id(connection, letter)
+            _merge(connection, deltas, row, letter)
+        ids.append(row["id"])
+    return ids
+
+
+def _merge(connection: Connection, deltas: Deltas, row: Any, letter: DeadLetter) -> None:
+    try:
+        known = checked_letter_of(row)
+    except BrokenRowError:  # nothing can be added to it, and the failure that arrives must not be lost
+        save_everything(connection, deltas, row, letter)
+        return
+    if known.state is not DeadLetterState.RUNNING:
+        save_failing(connection, deltas, row, moves.merged(known, letter))
+
+
+def _count(deltas: Deltas, row: tuple[Any, ...]) -> None:
+    key = (tenant_key(row[_TENANT]), *[row[index] for index in _REST])
+    deltas.count(key, 1, row[_ATTEMPTS], row[_CREATED])
+
+
+def _refuse_taken_id(connection: Connection, letter: DeadLetter) -> None:
+    own = (letter.event_id, letter.handler_id)
+    taken = _KEY_OF_ID.run(connection, letter.id).first()
+    if taken is not None and tuple(taken) != own:
+        raise ValueError(
+            f"id {letter.id!r} of the letter for {own!r} is taken by {tuple(taken)!r}; "
+            "make a new one with eventbus.ids.new_id()"
+        )

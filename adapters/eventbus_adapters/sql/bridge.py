@@ -1,0 +1,177 @@
+"""Answers from a thread to callers on asyncio or trio.
+
+A :class:`Waiter` is made in the caller's loop and answered from any thread. :func:`deliver` wakes all
+waiters of one loop with a single call into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+import anyio
+import structlog
+from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("eventbus")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The outcome of work that raised."""
+
+    error: Exception
+
+
+class Waiter(Protocol[T]):
+    """Waits, in the loop it was made in, for one outcome.
+
+    Attributes:
+        loop: what :func:`deliver` calls into; equal for the waiters of one loop.
+    """
+
+    loop: Any
+
+    async def wait(self) -> T:
+        """Return the outcome, or raise it. A cancellation ends the wait and not the work."""
+        ...
+
+    def answer(self, outcome: T | Failed) -> None:
+        """Wake the caller. Runs in the loop's own thread."""
+        ...
+
+    def lost(self, error: Exception) -> None:
+        """Report a failure that nobody waits for any more."""
+        ...
+
+
+def waiter(about: Callable[[], str] | None = None) -> Waiter[Any]:
+    """Return a waiter of the running loop.
+
+    ``about`` names the work for the log line of a failure that nobody waits for any more; without it
+    such a failure is of no interest.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return _OnTrio(about) if task is None else _OnAsyncio(about)
+
+
+class _Reported:
+    """Logs a failure that has lost its caller."""
+
+    __slots__ = ("_about",)
+
+    def __init__(self, about: Callable[[], str] | None) -> None:
+        self._about = about
+
+    def lost(self, error: Exception) -> None:
+        if self._about is not None:
+            _log.error("store.write_failed", work=self._about(), error=str(error))
+
+
+class _OnAsyncio(_Reported, Generic[T]):
+    """A waiter on a bare future: nothing is cheaper on asyncio."""
+
+    __slots__ = ("_future", "loop")
+
+    def __init__(self, about: Callable[[], str] | None) -> None:
+        super().__init__(about)
+        self.loop: Any = asyncio.get_running_loop()
+        self._future: asyncio.Future[T] = self.loop.create_future()
+
+    async def wait(self) -> T:
+        try:
+            return await self._future
+        except asyncio.CancelledError:
+            if not self._future.cancelled() and self._future.done():
+                self._report()
+            raise
+
+    def answer(self, outcome: T | Failed) -> None:
+        if isinstance(outcome, Failed):
+            if self._future.done():
+                self.lost(outcome.error)
+            else:
+                self._future.set_exception(outcome.error)
+        elif not self._future.done():
+            self._future.set_result(outcome)
+
+    def _report(self) -> None:
+        error = self._future.exception()
+        if isinstance(error, Exception):
+            self.lost(error)
+
+
+class _OnTrio(_Reported, Generic[T]):
+    """A waiter on an event, for every loop that is not asyncio's."""
+
+    __slots__ = ("_abandoned", "_event", "_outcome", "loop")
+
+    def __init__(self, about: Callable[[], str] | None) -> None:
+        super().__init__(about)
+        self.loop: Any = current_token().native_token
+        self._event = anyio.Event()
+        self._outcome: T | Failed | None = None
+        self._abandoned = False
+
+    async def wait(self) -> T:
+        try:
+            await self._event.wait()
+        except BaseException:
+            self._abandoned = True
+            if isinstance(self._outcome, Failed):
+                self.lost(self._outcome.error)
+            raise
+        if isinstance(self._outcome, Failed):
+            raise self._outcome.error
+        return cast("T", self._outcome)
+
+    def answer(self, outcome: T | Failed) -> None:
+        self._outcome = outcome
+        if self._abandoned and isinstance(outcome, Failed):
+            self.lost(outcome.error)
+        self._event.set()
+
+
+Answers: TypeAlias = "Sequence[tuple[Waiter[Any], Any]]"
+"""Waiters with their outcomes; :class:`Failed` is one that raises."""
+
+
+def deliver(answers: Answers) -> None:
+    """Answer every waiter, with one call into each loop. Callable from any thread.
+
+    A loop that is closed by now has nobody left to tell: its failures are logged.
+    """
+    first = answers[0][0].loop
+    if all(waiting.loop is first for waiting, _ in answers):
+        _call_into(first, answers)
+        return
+    of_loop: dict[int, list[tuple[Waiter[Any], Any]]] = {}
+    for waiting, outcome in answers:
+        of_loop.setdefault(id(waiting.loop), []).append((waiting, outcome))
+    for group in of_loop.values():
+        _call_into(group[0][0].loop, group)
+
+
+def _call_into(loop: Any, answers: Answers) -> None:
+    call = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
+    try:
+        call(_answer_all, answers)
+    except RuntimeError:  # trio's RunFinishedError is one
+        for waiting, outcome in answers:
+            if isinstance(outcome, Failed):
+                waiting.lost(outcome.error)
+
+
+def _answer_all(answers: Answers) -> None:
+    for waiting, outcome in answers:
+        waiting.answer(outcome)

@@ -1,0 +1,47 @@
+"""Statements of the hot path: compiled once by Core, run with tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy.sql import ClauseElement
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+
+class Prepared:
+    """One statement, compiled for each dialect it meets.
+
+    Args:
+        statement: the statement, or one for each dialect's name where they differ.
+        names: the parameters, in the order in which :meth:`many` and :meth:`run` take them.
+    """
+
+    def __init__(self, statement: ClauseElement | Mapping[str, ClauseElement], names: Sequence[str]) -> None:
+        self._statement = statement
+        self._names = tuple(names)
+        self._sql: dict[str, str] = {}
+
+    def run(self, connection: Connection, *values: Any) -> CursorResult[Any]:
+        """Execute it once."""
+        return connection.exec_driver_sql(self.sql(connection), values)
+
+    def many(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Execute it for each of ``rows``; return how many rows it changed."""
+        return connection.exec_driver_sql(self.sql(connection), rows).rowcount
+
+    def sql(self, connection: Connection) -> str:
+        """Return its text for the connection's dialect."""
+        dialect = connection.dialect
+        found = self._sql.get(dialect.name)
+        if found is None:
+            statement = self._statement
+            chosen = statement[dialect.name] if isinstance(statement, Mapping) else statement
+            compiled = cast("SQLCompiler", chosen.compile(dialect=dialect))
+            order = tuple(compiled.positiontup or ())
+            if order != self._names:
+                raise AssertionError(f"parameters stand in the order {order}, not {self._names}")
+            found = self._sql[dialect.name] = str(compiled)
+        return found

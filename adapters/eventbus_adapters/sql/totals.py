@@ -1,0 +1,159 @@
+"""``stats``: from the counter rows and a few index seeks; no letter is read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, func, literal, select
+
+from eventbus_adapters.sql.counts import TENANT_MARK, tenant_key
+from eventbus_adapters.sql.decoding import moment_of
+from eventbus_adapters.sql.encoding import microseconds
+from eventbus_adapters.sql.loading import storable
+from eventbus_adapters.sql.tables import BY_CREATED, BY_STATE, BY_TENANT, DUE, PENDING, counts, letters
+from eventbus_dlq.letter import OPEN_STATES, DeadLetterState
+from eventbus_dlq.stats import Recovery, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+_OPEN = sorted(state.value for state in OPEN_STATES)
+_PRIORITIES = range(1, 11)
+_SECOND_US = 1_000_000
+
+
+def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | None) -> Stats:
+    """Return the totals, of all letters or of those of ``tenants``."""
+    own = None if tenants is None else sorted({it for it in tenants if storable(it)})
+    rows = _counted(connection, own)
+    total = sum(row.letters for row in rows)
+    still_open = [row for row in rows if row.state in OPEN_STATES]
+    pending = sum(row.letters for row in still_open)
+    by_state = _tally(rows, "state")
+    oldest, newest = _open_ends(connection, own, {row.state for row in still_open})
+    return Stats(
+        total=total,
+        by_state=by_state,
+        by_event=_tally(rows, "event_name"),
+        by_handler=_tally(rows, "handler_id"),
+        by_tenant={_tenant_of(key): number for key, number in _tally(rows, "tenant").items()},
+        by_kind=_tally(rows, "kind"),
+        by_category=_tally(rows, "category"),
+        by_route=_tally(rows, "route"),
+        last_24h=_count(connection, _since(now - timedelta(hours=24), own)),
+        average_attempts=sum(row.attempts for row in rows) / total if total else 0.0,
+        average_age=_average_age(still_open, pending, now) if pending else 0.0,
+        due=_count(connection, _due(now, own)),
+        oldest_open=oldest,
+        newest_open=newest,
+        recovery=Recovery(
+            total=total,
+            pending=pending,
+            recovered=by_state.get(DeadLetterState.RESOLVED, 0),
+            abandoned=by_state.get(DeadLetterState.DISCARDED, 0) + by_state.get(DeadLetterState.ARCHIVED, 0),
+        ),
+    )
+
+
+def _counted(connection: Connection, tenants: list[str] | None) -> Sequence[Row[*tuple[Any, ...]]]:
+    statement = select(counts).where(counts.c.letters > 0)
+    if tenants is not None:
+        statement = statement.where(_among(counts.c.tenant, [tenant_key(it) for it in tenants]))
+    return connection.execute(statement).all()
+
+
+def _tenant_of(key: str) -> str | None:
+    return key.removeprefix(TENANT_MARK) if key else None
+
+
+def _tally(rows: Sequence[Row[*tuple[Any, ...]]], column: str) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[getattr(row, column)] += row.letters
+    return dict(found)
+
+
+def _average_age(rows: Sequence[Row[*tuple[Any, ...]]], letters_open: int, now: datetime) -> float:
+    born_us: int = sum(row.created_s for row in rows) * _SECOND_US + sum(row.created_rest_us for row in rows)
+    return (microseconds(now) * letters_open - born_us) / letters_open / _SECOND_US
+
+
+def _count(connection: Connection, statement: Select[int]) -> int:
+    return int(connection.execute(statement).scalar_one())
+
+
+def _since(moment: datetime, tenants: list[str] | None) -> Select[int]:
+    statement = select(func.count()).select_from(letters).where(letters.c.created_us >= microseconds(moment))
+    if tenants is None:
+        return statement.with_hint(letters, f"INDEXED BY {BY_CREATED.name}", "sqlite")
+    pinned = statement.with_hint(letters, f"INDEXED BY {BY_TENANT.name}", "sqlite")
+    return pinned.where(_among(letters.c.tenant, tenants))
+
+
+def _due(now: datetime, tenants: list[str] | None) -> Select[int]:
+    statement = (
+        select(func.count())
+        .select_from(letters)
+        .where(PENDING, letters.c.priority.in_(_PRIORITIES), letters.c.retry_us <= microseconds(now))
+        .with_hint(letters, f"INDEXED BY {DUE.name}", "sqlite")
+    )
+    return statement if tenants is None else statement.where(_among(letters.c.tenant, tenants))
+
+
+def _open_ends(
+    connection: Connection, tenants: list[str] | None, states: Collection[str]
+) -> tuple[datetime | None, datetime | None]:
+    """Return when the oldest and the newest open letter were stored."""
+    if not states:
+        return None, None
+    ends = (
+        _ends_of_tenants(connection, tenants) if tenants is not None else _ends_of_states(connection, states)
+    )
+    found = [moment for moment in ends if moment is not None]
+    return (moment_of(min(found)), moment_of(max(found))) if found else (None, None)
+
+
+def _ends_of_states(connection: Connection, states: Collection[str]) -> list[int | None]:
+    keys = (letters.c.created_us, letters.c.created_us.desc())
+    seeks: list[ColumnElement[int | None]] = []
+    for state in sorted(states):
+        own = select(letters.c.created_us).where(letters.c.state == state)
+        own = own.with_hint(letters, f"INDEXED BY {BY_STATE.name}", "sqlite").limit(1)
+        seeks += [own.order_by(key).scalar_subquery() for key in keys]
+    return list(connection.execute(select(*seeks)).one())
+
+
+def _ends_of_tenants(connection: Connection, tenants: list[str]) -> list[int | None]:
+    """Seek both ends of every tenant that has open letters, all in one statement."""
+    owners = (
+        select(counts.c.tenant)
+        .where(
+            counts.c.letters > 0,
+            counts.c.state.in_(_OPEN),
+            _among(counts.c.tenant, [tenant_key(it) for it in tenants]),
+        )
+        .distinct()
+        .subquery()
+    )
+    own = (
+        select(letters.c.created_us)
+        .where(
+            letters.c.tenant == func.substr(owners.c.tenant, 1 + len(TENANT_MARK)), letters.c.state.in_(_OPEN)
+        )
+        .with_hint(letters, f"INDEXED BY {BY_TENANT.name}", "sqlite")
+        .limit(1)
+        .correlate(owners)
+    )
+    first = own.order_by(letters.c.created_us, letters.c.seq).scalar_subquery()
+    last = own.order_by(letters.c.created_us.desc(), letters.c.seq.desc()).scalar_subquery()
+    return list(connection.execute(select(func.min(first), func.max(last)).select_from(owners)).one())
+
+
+def _among(column: ColumnElement[Any], values: list[str]) -> ColumnElement[bool]:
+    """Return the condition that ``column`` is one of ``values``, however many they are."""
+    return column.in_(select(func.json_each(literal(json.dumps(values))).table_valued("value").c.value))

@@ -1,0 +1,78 @@
+"""``change`` and ``delete``: what a person does to a letter without running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, delete
+
+from eventbus_adapters.sql.claims import before_of, understood
+from eventbus_adapters.sql.decoding import letter_of
+from eventbus_adapters.sql.loading import row_by_id, save_standing
+from eventbus_adapters.sql.prepared import Prepared
+from eventbus_adapters.sql.tables import letters
+from eventbus_dlq import moves
+from eventbus_dlq.errors import DeadLetterNotFound
+from eventbus_dlq.letter import DeadLetter, Verb, check_verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from typing import Any
+
+    from sqlalchemy import Connection
+
+    from eventbus_adapters.sql.counts import Deltas
+
+_DELETE = Prepared(delete(letters).where(letters.c.seq == bindparam("row_seq")), ["row_seq"])
+
+
+def get(connection: Connection, dead_letter_id: str) -> DeadLetter:
+    """Return one letter, whole, or raise ``DeadLetterNotFound``."""
+    return letter_of(_known(connection, dead_letter_id))
+
+
+def change(
+    connection: Connection,
+    deltas: Deltas,
+    dead_letter_id: str,
+    verb: Verb,
+    *,
+    now: datetime,
+    by: str | None,
+    note: str | None,
+    until: datetime | None,
+) -> DeadLetter:
+    """Carry out a verb; return the letter as it is then.
+
+    Raises:
+        DeadLetterNotFound: no letter has that id.
+        LeaseHeld: it is running.
+        InvalidTransition: its state does not allow the verb, or its row cannot be understood.
+    """
+    row = _known(connection, dead_letter_id)
+    letter = understood(row)
+    check_verb(verb, letter.id, letter.state)
+    after = moves.changed(letter, verb, now=now, by=by, note=note, until=until)
+    save_standing(connection, deltas, row, after, before_of(row))
+    return after
+
+
+def remove(connection: Connection, deltas: Deltas, dead_letter_id: str) -> None:
+    """Remove a letter, also one whose row cannot be understood.
+
+    Raises:
+        DeadLetterNotFound: no letter has that id.
+        LeaseHeld: it is running.
+    """
+    row = _known(connection, dead_letter_id)
+    check_verb(Verb.DELETE, dead_letter_id, letter_of(row).state)
+    _DELETE.run(connection, row["seq"])
+    deltas.move(row, None)
+
+
+def _known(connection: Connection, dead_letter_id: str) -> Mapping[str, Any]:
+    row = row_by_id(connection, dead_letter_id)
+    if row is None:
+        raise DeadLetterNotFound(dead_letter_id)
+    return row

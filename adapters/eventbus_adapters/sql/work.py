@@ -1,0 +1,95 @@
+"""Work on its way from callers to threads, and the queue it waits in."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from eventbus_dlq.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from eventbus_adapters.sql.adding import Arrival
+    from eventbus_adapters.sql.bridge import Waiter
+    from eventbus_adapters.sql.counts import Deltas
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Something to be read in one transaction."""
+
+    work: Callable[[Connection], Any]
+    waiter: Waiter[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something to be changed; together with others in one transaction.
+
+    ``work`` raises an ``EventBusError`` only before it has written anything.
+    """
+
+    work: Callable[[Connection, Deltas], Any]
+    waiter: Waiter[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Letters to be added; neighbours are added by one statement."""
+
+    arrivals: Sequence[Arrival]
+    waiter: Waiter[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The last thing that a thread is given."""
+
+    waiter: Waiter[Any]
+
+
+J = TypeVar("J")
+
+
+@dataclass(slots=True)
+class Mailbox(Generic[J]):
+    """Takes jobs from any loop or thread; what comes after :meth:`close` is refused."""
+
+    database: object
+    _queue: SimpleQueue[J | Stop] = field(default_factory=lambda: SimpleQueue())
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
+
+    def put(self, job: J) -> None:
+        """Hand over a job.
+
+        Raises:
+            StoreUnavailable: the store is being closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable(f"the dead-letter store {self.database} is closed; open it first")
+            self._queue.put(job)
+
+    def close(self, stops: Sequence[Stop]) -> None:
+        """Refuse further jobs, and hand a ``Stop`` to every thread behind what was put in before."""
+        with self._lock:
+            self._closed = True
+            for stop in stops:
+                self._queue.put(stop)
+
+    def take(self) -> J | Stop:
+        """Wait for the next job."""
+        return self._queue.get()
+
+    def take_waiting(self) -> J | Stop | None:
+        """Return the next job if one waits already, else None."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return None

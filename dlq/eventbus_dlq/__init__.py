@@ -1,0 +1,61 @@
+"""eventbus_dlq: dead letters, what may be done with them, and where they are kept.
+
+    bus = EventBus(dlq=DeadLetterQueue(MemoryStore()))
+
+``MemoryStore`` is for tests; ``eventbus_adapters.sql.SqlStore`` keeps letters for good.
+"""
+
+from eventbus.failure import CauseRecord, ErrorRecord
+from eventbus_dlq.errors import (
+    DeadLetterNotFound,
+    InvalidCursor,
+    InvalidTransition,
+    LeaseHeld,
+    LeaseLost,
+    NotSandboxed,
+    PayloadRedacted,
+    PermissionDenied,
+    StoreUnavailable,
+)
+from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason, Verb
+from eventbus_dlq.memory import MemoryStore
+from eventbus_dlq.operations import Operation
+from eventbus_dlq.query import DeadLetterQuery, Page
+from eventbus_dlq.queue import DEFAULT_REDELIVERY, DeadLetterQueue
+from eventbus_dlq.replay import HandlerMissing, ReplayOutcome
+from eventbus_dlq.stats import Recovery, Stats
+from eventbus_dlq.store import Claim, DeadLetterStore, Lease, Settlement
+
+__all__ = [
+    "DEFAULT_REDELIVERY",
+    "Attempt",
+    "CauseRecord",
+    "Claim",
+    "DeadLetter",
+    "DeadLetterNotFound",
+    "DeadLetterQuery",
+    "DeadLetterQueue",
+    "DeadLetterState",
+    "DeadLetterStore",
+    "DeadLetterSummary",
+    "ErrorRecord",
+    "HandlerMissing",
+    "InvalidCursor",
+    "InvalidTransition",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
+    "MemoryStore",
+    "NotSandboxed",
+    "Operation",
+    "Page",
+    "PayloadRedacted",
+    "PermissionDenied",
+    "Reason",
+    "Recovery",
+    "ReplayOutcome",
+    "Settlement",
+    "Stats",
+    "StoreUnavailable",
+    "Verb",
+]

@@ -1,0 +1,95 @@
+"""From a failure of the bus to a new dead letter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from eventbus.ids import new_id
+from eventbus_dlq import policy
+from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, bounded_history
+
+if TYPE_CHECKING:
+    from eventbus.failure import AttemptRecord, Failure
+    from eventbus.retry import RetryPolicy
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(time_ns: int) -> datetime:
+    """Return nanoseconds since the epoch as an aware datetime, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def attempt_of(record: AttemptRecord) -> Attempt:
+    """Return a failed run as a letter keeps it."""
+    return Attempt(record.number, moment(record.started_ns), moment(record.ended_ns), record.error)
+
+
+def verdict_on(failure: Failure, *, redelivery: RetryPolicy, retries: int, now: datetime) -> policy.Verdict:
+    """Decide where a failure goes, whether it is new or has been run again."""
+    if failure.payload is None:
+        return policy.UNDECODABLE
+    if failure.reason == "interrupted":
+        return policy.interrupted(now)
+    return policy.decide(
+        policy=redelivery,
+        category=failure.error.category,
+        retries=retries,
+        key=f"{failure.envelope.id}:{failure.handler_id}",
+        now=now,
+        retry_after=failure.retry_after,
+    )
+
+
+def new_letter(failure: Failure, *, redelivery: RetryPolicy, now: datetime) -> DeadLetter:
+    """Return the dead letter of a failure that was not stored before."""
+    envelope = failure.envelope
+    verdict = verdict_on(failure, redelivery=redelivery, retries=0, now=now)
+    history = tuple(attempt_of(attempt) for attempt in failure.attempts)
+    return DeadLetter(
+        id=new_id(),
+        event_id=envelope.id,
+        event_name=envelope.name,
+        event_version=envelope.version,
+        payload_json=b"null" if failure.payload is None else failure.payload,
+        occurred_at=envelope.occurred_at,
+        handler_id=failure.handler_id,
+        tenant=envelope.tenant,
+        user_id=envelope.user_id,
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
+        source=envelope.source,
+        ordering_key=envelope.ordering_key,
+        priority=failure.priority,
+        headers=envelope.headers,
+        tags=failure.tags,
+        annotations=failure.annotations,
+        redelivery=redelivery,
+        state=verdict.state,
+        reason=verdict.reason,
+        attempts=len(history),
+        retries=0,
+        crashes=0,
+        retry_at=verdict.retry_at,
+        created_at=now,
+        updated_at=now,
+        last_attempt_at=history[-1].ended_at if history else None,
+        fingerprint=failure.fingerprint,
+        error=failure.error,
+        history=bounded_history(history),
+    )
+
+
+def held(letter: DeadLetter, *, owner: str, lease_until: datetime) -> DeadLetter:
+    """Return a new letter as it is stored while its handler's thread still runs: leased to us."""
+    return replace(
+        letter,
+        state=DeadLetterState.RUNNING,
+        reason=None,
+        retry_at=None,
+        token=1,
+        lease_owner=owner,
+        lease_until=lease_until,
+    )

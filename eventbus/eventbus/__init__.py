@@ -1,0 +1,84 @@
+"""eventbus: an event bus for async Python that keeps, explains and replays every failure.
+
+    bus = EventBus(dlq=DeadLetterQueue(SqlStore("sqlite+aiosqlite:///shop.db")))
+
+    @bus.on(OrderPlaced, id="billing.charge")
+    async def charge(order: OrderPlaced) -> None: ...
+
+    async with bus:
+        receipt = await bus.publish(OrderPlaced(order_id=1, total="9.90"))
+
+The dead-letter queue is in ``eventbus_dlq``, stores and the command line in ``eventbus_adapters``, the
+admin router in ``eventbus_routes``.
+"""
+
+from eventbus.bus import EventBus
+from eventbus.classify import Category, Classification, ClassifyRule, Kind, Route, classify
+from eventbus.clock import SystemClock
+from eventbus.context import add_delivery_context, annotate, current_envelope
+from eventbus.delivery import Delivery
+from eventbus.envelope import Envelope, ReplayInfo
+from eventbus.errors import (
+    BusClosed,
+    BusFull,
+    CaptureFailed,
+    DuplicateHandler,
+    EventBusError,
+    HandlerTimeout,
+    InvalidEvent,
+    NoDeadLetterQueue,
+    Paused,
+    PayloadTooLarge,
+    UndecodableEvent,
+    UnknownEvent,
+)
+from eventbus.failure import CauseRecord, ErrorRecord
+from eventbus.metrics import HandlerMetrics, Latency, Metrics
+from eventbus.ports import CallNext, Clock, Middleware
+from eventbus.receipt import DeliveryResult, Receipt
+from eventbus.retry import RetryPolicy
+from eventbus.subscription import Subscription
+from eventbus.telemetry import Observer, TelemetryEvent
+
+__all__ = [
+    "BusClosed",
+    "BusFull",
+    "CallNext",
+    "CaptureFailed",
+    "Category",
+    "CauseRecord",
+    "Classification",
+    "ClassifyRule",
+    "Clock",
+    "Delivery",
+    "DeliveryResult",
+    "DuplicateHandler",
+    "Envelope",
+    "ErrorRecord",
+    "EventBus",
+    "EventBusError",
+    "HandlerMetrics",
+    "HandlerTimeout",
+    "InvalidEvent",
+    "Kind",
+    "Latency",
+    "Metrics",
+    "Middleware",
+    "NoDeadLetterQueue",
+    "Observer",
+    "Paused",
+    "PayloadTooLarge",
+    "Receipt",
+    "ReplayInfo",
+    "RetryPolicy",
+    "Route",
+    "Subscription",
+    "SystemClock",
+    "TelemetryEvent",
+    "UndecodableEvent",
+    "UnknownEvent",
+    "add_delivery_context",
+    "annotate",
+    "classify",
+    "current_envelope",
+]

@@ -1,0 +1,554 @@
+"""The bus: the face of the product. Every verb is carried out in a room of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import anyio
+
+from eventbus.clock import SystemClock
+from eventbus.context import current_delivery
+from eventbus.core import Core, QueueSettings, check_captured
+from eventbus.envelope import NO_METADATA, Envelope
+from eventbus.errors import BusClosed, NoDeadLetterQueue
+from eventbus.event_types import EventTypes, Upcast
+from eventbus.ids import next_sequence
+from eventbus.intake import Plans, PublishOptions, made_metadata, typed_event
+from eventbus.manual import capture_by_hand
+from eventbus.metrics import Metrics
+from eventbus.payloads import MAX_PAYLOAD
+from eventbus.plan import Plan, RouteMaker
+from eventbus.queue import Enqueued, Overflow
+from eventbus.receipt import Receipt
+from eventbus.redelivery import redeliver
+from eventbus.registry import Registry
+from eventbus.retry import RetryPolicy
+from eventbus.subscription import Subscription, SubscriptionOptions, make_subscription
+from eventbus.telemetry import Observer, Telemetry
+from eventbus.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from eventbus.dispatch import Concurrency
+    from eventbus.handlers import Handler
+    from eventbus.ports import Clock, Middleware, RedeliveryOutcome, StoredDelivery
+    from eventbus_dlq import (
+        DeadLetter,
+        DeadLetterQuery,
+        DeadLetterQueue,
+        Operation,
+        Page,
+        ReplayOutcome,
+        Stats,
+    )
+    from eventbus_dlq.store import Order
+
+H = TypeVar("H", bound="Callable[..., Any]")
+
+class EventBus:
+    """Publishes events to handlers in this process, and loses no failure.
+
+    Args:
+        dlq: where failed deliveries are kept; without it a failure is only logged.
+        name: names the bus in log lines.
+        middleware: wraps every attempt of every delivery; the first item is the outermost.
+        observers: receive every telemetry event, see :mod:`eventbus.telemetry`.
+        retry: the in-process attempts of handlers that have no ``retry=`` of their own.
+        concurrency: ``concurrent`` runs the handlers of one event at a time, ``serial`` in turn.
+        queue_size: how many enqueued events may wait.
+        overflow: what ``enqueue`` does when they do: ``wait``, or ``raise`` BusFull.
+        enqueue_concurrency: how many enqueued events are delivered at a time.
+        shutdown_grace: seconds that running handlers have to end when the bus stops.
+        history: how many of the last events to keep with their results; 0 for none.
+        clock: where the time comes from; the dead-letter queue's, or the machine's.
+
+    Raises:
+        ValueError: for a setting that makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        dlq: DeadLetterQueue | None = None,
+        name: str = "eventbus",
+        middleware: Sequence[Middleware] = (),
+        observers: Sequence[Observer] = (),
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        concurrency: Concurrency = "concurrent",
+        queue_size: int = 10_000,
+        overflow: Overflow = "wait",
+        enqueue_concurrency: int = 100,
+        shutdown_grace: float = 30.0,
+        history: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        if concurrency not in ("concurrent", "serial"):
+            raise ValueError(f"concurrency={concurrency!r} must be 'concurrent' or 'serial'")
+        if shutdown_grace < 0 or history < 0:
+            raise ValueError(f"shutdown_grace={shutdown_grace!r} and history={history!r} must be 0 or more")
+        self.name = name
+        self.metrics = Metrics()
+        self.telemetry = Telemetry(observers)
+        self._dlq = dlq
+        self._clock: Clock = clock or (SystemClock() if dlq is None else dlq.clock)
+        self._time_ns = self._clock.time_ns
+        self._max_payload = MAX_PAYLOAD if dlq is None else dlq.max_payload
+        self._concurrency: Concurrency = concurrency
+        self._queue_settings = QueueSettings(
+            size=queue_size, overflow=overflow, workers=enqueue_concurrency
+        )
+        self._grace = shutdown_grace
+        self._types = EventTypes()
+        self._registry = Registry()
+        self._threads = Threads()
+        self._routes = RouteMaker(
+            middleware=middleware, metrics=self.metrics, retry=retry, threads=self._threads
+        )
+        self._plans = Plans(self._types, self._registry, self._routes)
+        self._history: deque[Receipt] | None = deque(maxlen=history) if history else None
+        self._core: Core | None = None
+        self._open = False
+
+    # -- subscribing
+
+    def on(
+        self, *events: type[Any] | str, **options: Unpack[SubscriptionOptions]
+    ) -> Callable[[H], H]:
+        """Subscribe the decorated handler to event classes, names and patterns.
+
+        The options are those of :class:`Subscription`. A handler takes ``(event)`` or
+        ``(event, envelope)``; a plain function runs in a worker thread.
+
+        Raises:
+            DuplicateHandler: its id is taken.
+            InvalidEvent: what it is to listen to is no event.
+            TypeError: it cannot be called with an event, or an option does not exist.
+            ValueError: an option's value makes no sense, or its id would not survive a restart.
+        """
+
+        def subscribe(handler: H) -> H:
+            self._subscribe(events, handler, options)
+            return handler
+
+        return subscribe
+
+    def subscribe(
+        self, event: type[Any] | str, handler: Handler, **options: Unpack[SubscriptionOptions]
+    ) -> Subscription:
+        """Subscribe a handler to an event class, a name or a pattern; see :meth:`on`."""
+        return self._subscribe((event,), handler, options)
+
+    def _subscribe(
+        self, events: Sequence[type[Any] | str], handler: Handler, options: SubscriptionOptions
+    ) -> Subscription:
+        subscription = make_subscription(events, handler, options, need_stable_id=self._dlq is not None)
+        for event in events:
+            if isinstance(event, type):
+                self._types.of_class(event)
+        self._registry.add(subscription)
+        self._plans.forget()
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Take a subscription off the bus; its deliveries under way go on.
+
+        Raises:
+            ValueError: it is not on this bus.
+        """
+        self._registry.remove(subscription)
+        self._routes.forget(subscription)
+        self._plans.forget()
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The subscriptions, in the order of subscribing."""
+        return tuple(self._registry)
+
+    def upcast(self, name: str, from_version: int, fn: Upcast) -> None:
+        """Bring old payloads of an event up to the next version when they are redelivered.
+
+        Args:
+            name: the event's name.
+            from_version: the version that ``fn`` understands.
+            fn: takes the JSON payload of that version and returns that of the next one.
+
+        Raises:
+            UnknownEvent: no class of that name is subscribed.
+            InvalidEvent: the class is not newer than ``from_version``, or the step exists.
+        """
+        self._types.add_upcast(name, from_version, fn)
+
+    # -- publishing
+
+    async def publish(
+        self,
+        event: Any,
+        data: Any = None,
+        /,
+        *,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        source: str | None = None,
+        tenant: str | None = None,
+        user_id: str | None = None,
+        priority: int | None = None,
+        tags: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+        id: str | None = None,
+    ) -> Receipt:
+        """Deliver an event, and return when every handler has settled.
+
+        Settled means that it succeeded, or that its failure is committed in the store. A handler's
+        error never reaches the publisher: ask the receipt.
+
+        Args:
+            event: a pydantic model, a dataclass, or the name of an event.
+            data: the payload when ``event`` is a name.
+            correlation_id: the flow; taken over from the running handler's event, else the event's id.
+            causation_id: the direct parent; the running handler's event.
+            source: who publishes.
+            tenant: whose event it is; taken over from the running handler's event.
+            user_id: on whose behalf.
+            priority: urgency, 1 (high) to 10 (low); each handler's own unless given.
+            tags: free words to find its failures by.
+            headers: free text metadata; trace headers are taken over from the running handler's event.
+            id: the event's id; publishing twice under one id keeps one dead letter per handler.
+
+        Raises:
+            BusClosed: the bus is not running.
+            InvalidEvent: the event or its metadata cannot be accepted; nothing was delivered.
+            PayloadTooLarge: the payload is larger than the limit; nothing was delivered.
+            CaptureFailed: a handler failed and its failure could not be stored.
+        """
+        core = self._core if self._open else self._core_for_nested()
+        plan = self._plans.get(event.__class__)
+        if plan is None or data is not None:
+            plan, event = typed_event(self._plans, event, data)
+        encoded = plan.event_type.codec.check(event, self._max_payload)
+        parent = current_delivery.get()
+        metadata = NO_METADATA
+        if parent is not None or not (
+            correlation_id is None
+            and causation_id is None
+            and source is None
+            and tenant is None
+            and user_id is None
+            and priority is None
+            and not tags
+            and headers is None
+            and id is None
+        ):
+            metadata = made_metadata(
+                id, correlation_id, causation_id, source, tenant, user_id, priority, tags, headers
+            )
+        envelope = Envelope(plan.event_type, event, self._time_ns(), next_sequence(), metadata)
+        self.metrics.published += 1
+        if self.telemetry or not plan.stages:
+            self._announce(plan, envelope)
+        activity = core.activity
+        activity.count += 1
+        try:
+            deliveries = await core.dispatch(plan, envelope, encoded, parent)
+        finally:
+            activity.end()
+        receipt = Receipt(envelope, deliveries)
+        if self._history is not None:
+            self._history.append(receipt)
+        check_captured(envelope, deliveries, receipt)
+        return receipt
+
+    async def enqueue(
+        self, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]
+    ) -> Receipt:
+        """Accept an event into a bounded queue and return; workers deliver it soon.
+
+        Takes the arguments of :meth:`publish`. The receipt follows the deliveries: they are
+        ``accepted`` until they have settled. An accepted event is never dropped: stopping the bus
+        delivers it, or stores it.
+
+        Raises:
+            BusClosed: the bus is not running.
+            BusFull: the queue is full and the bus was made with ``overflow="raise"``.
+            InvalidEvent: the event or its metadata cannot be accepted.
+            PayloadTooLarge: the payload is larger than the limit.
+        """
+        core = self._core if self._open else self._core_for_nested()
+        plan = self._plans.get(event.__class__)
+        if plan is None or data is not None:
+            plan, event = typed_event(self._plans, event, data)
+        encoded = plan.event_type.codec.check(event, self._max_payload)
+        metadata = NO_METADATA
+        if options or current_delivery.get() is not None:
+            metadata = made_metadata(**options)
+        if core.queue.full:
+            await core.queue.room()
+            core = self._core if self._open else self._core_for_nested()
+        envelope = Envelope(plan.event_type, event, self._time_ns(), next_sequence(), metadata)
+        self.metrics.published += 1
+        if self.telemetry or not plan.stages:
+            self._announce(plan, envelope)
+        receipt = Receipt(envelope, waiting=plan)
+        if self._history is not None:
+            self._history.append(receipt)
+        core.activity.count += 1
+        core.queue.put(Enqueued(plan, receipt, encoded, copy_context()))
+        return receipt
+
+    async def wait_idle(self) -> None:
+        """Return when all work that this process accepted has settled; schedules do not count.
+
+        Raises:
+            RuntimeError: it was called in a handler, whose own delivery would never settle.
+        """
+        if current_delivery.get() is not None:
+            raise RuntimeError("wait_idle() in a handler waits for the handler itself; call it outside")
+        if self._core is not None:
+            await self._core.activity.wait_idle()
+
+    @property
+    def history(self) -> tuple[Receipt, ...]:
+        """The receipts of the last events, oldest first; empty unless made with ``history=N``."""
+        return tuple(self._history or ())
+
+    def _announce(self, plan: Plan, envelope: Envelope) -> None:
+        """Count and tell what is worth telling about an event that was accepted."""
+        handlers = len(plan.handler_ids)
+        fields = {
+            "event": envelope.name,
+            "event_id": envelope.id,
+            "correlation_id": envelope.correlation_id,
+            "tenant": envelope.tenant,
+        }
+        self.telemetry.emit("event.published", **fields, handlers=handlers)
+        if not handlers:
+            self.metrics.unhandled += 1
+            self.telemetry.emit("event.unhandled", **fields)
+
+    # -- dead letters
+
+    @property
+    def dlq(self) -> DeadLetterQueue:
+        """The dead-letter queue, with every verb for dead letters.
+
+        Raises:
+            NoDeadLetterQueue: the bus was made without one.
+        """
+        if self._dlq is None:
+            raise NoDeadLetterQueue(
+                f"bus {self.name!r} has no dead-letter queue; make it with "
+                "EventBus(dlq=DeadLetterQueue(SqlStore('sqlite+aiosqlite:///failures.db')))"
+            )
+        return self._dlq
+
+    async def capture(
+        self,
+        event: Any,
+        error: BaseException,
+        *,
+        handler: str,
+        data: Any = None,
+        annotations: Mapping[str, Any] | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> str:
+        """Dead-letter a failure by hand, for work outside of handlers; return the letter's id.
+
+        Args:
+            event: the event that could not be handled: an object, or a name with ``data``.
+            error: why.
+            handler: the id under which it is kept; a replay goes to the handler of that id.
+            data: the payload when ``event`` is a name.
+            annotations: what else is worth knowing; bounded like ``Envelope.annotate``.
+            options: the event's metadata, as for :meth:`publish`.
+
+        Raises:
+            NoDeadLetterQueue: the bus was made without one.
+            BusClosed: the bus is not running.
+            InvalidEvent: the event or its metadata cannot be kept.
+            CaptureFailed: the store could not commit it; carries both errors.
+        """
+        dlq = self.dlq
+        self._core_for_nested()
+        plan, payload = typed_event(self._plans, event, data)
+        encoded = plan.event_type.codec.check(payload, self._max_payload)
+        envelope = Envelope(
+            plan.event_type, payload, self._time_ns(), next_sequence(), made_metadata(**options)
+        )
+        subscription = self._registry.find(handler)
+        return await capture_by_hand(
+            dlq, envelope, encoded, error, handler, subscription, annotations, self._time_ns()
+        )
+
+    async def dead_letters(
+        self,
+        query: DeadLetterQuery | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Order = "newest",
+    ) -> Page:
+        """Return a page of dead letters; see :meth:`DeadLetterQueue.dead_letters`."""
+        return await self.dlq.dead_letters(query, limit=limit, cursor=cursor, order=order)
+
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter:
+        """Return one dead letter, whole; see :meth:`DeadLetterQueue.dead_letter`."""
+        return await self.dlq.dead_letter(dead_letter_id)
+
+    async def stats(self) -> Stats:
+        """Return the dead letters in numbers; see :meth:`DeadLetterQueue.stats`."""
+        return await self.dlq.stats()
+
+    async def replay(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> ReplayOutcome:
+        """Run one dead letter again with its handler; see :meth:`DeadLetterQueue.replay`."""
+        return await self.dlq.replay(dead_letter_id, by=by, note=note)
+
+    async def replay_all(
+        self, query: DeadLetterQuery, *, by: str | None = None, note: str | None = None
+    ) -> Operation:
+        """Run every dead letter of a query again; see :meth:`DeadLetterQueue.replay_all`."""
+        return await self.dlq.replay_all(query, by=by, note=note)
+
+    async def resolve(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+        """Say that a dead letter is done; see :meth:`DeadLetterQueue.resolve`."""
+        return await self.dlq.resolve(dead_letter_id, by=by, note=note)
+
+    async def discard(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+        """Give a dead letter up; see :meth:`DeadLetterQueue.discard`."""
+        return await self.dlq.discard(dead_letter_id, by=by, note=note)
+
+    async def archive(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+        """Close a dead letter and keep it; see :meth:`DeadLetterQueue.archive`."""
+        return await self.dlq.archive(dead_letter_id, by=by, note=note)
+
+    async def restore(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+        """Open a closed dead letter again; see :meth:`DeadLetterQueue.restore`."""
+        return await self.dlq.restore(dead_letter_id, by=by, note=note)
+
+    async def snooze(
+        self, dead_letter_id: str, *, until: datetime, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
+        """Put a dead letter off until a moment; see :meth:`DeadLetterQueue.snooze`."""
+        return await self.dlq.snooze(dead_letter_id, until=until, by=by, note=note)
+
+    async def delete(self, dead_letter_id: str) -> None:
+        """Remove a dead letter for good; see :meth:`DeadLetterQueue.delete`."""
+        await self.dlq.delete(dead_letter_id)
+
+    # -- what the dead-letter queue and the routes need of the bus
+
+    async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
+        """Run one stored delivery again; see ``ports.Redeliverer``.
+
+        Raises:
+            BusClosed: the bus is not running.
+        """
+        core = self._core if self._open else self._core_for_nested()
+        core.activity.count += 1
+        try:
+            return await redeliver(
+                stored,
+                types=self._types,
+                registry=self._registry,
+                routes=self._routes,
+                deliverer=core.deliverer,
+            )
+        finally:
+            core.activity.end()
+
+    def spawn(self, work: Callable[[], Awaitable[None]], /) -> None:
+        """Run ``work`` in the bus's own tasks; stopping the bus waits for it within its grace.
+
+        Raises:
+            BusClosed: the bus is not running.
+        """
+        core = self._core if self._open else self._core_for_nested()
+        core.activity.count += 1
+
+        async def counted() -> None:
+            try:
+                await work()
+            finally:
+                core.activity.end()
+
+        core.runtime.spawn(counted)
+
+    # -- starting and stopping
+
+    async def start(self) -> None:
+        """Open the dead-letter store and accept events. On trio, stop in the same task.
+
+        Raises:
+            RuntimeError: the bus is running already.
+            StoreUnavailable: the store cannot be opened; the bus stays closed.
+        """
+        if self._core is not None:
+            raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
+        self._threads.reset()
+        self._routes.reset()
+        self._plans.forget()
+        core = self._core = await Core.open(
+            telemetry=self.telemetry,
+            clock=self._clock,
+            dlq=self._dlq,
+            concurrency=self._concurrency,
+            queue=self._queue_settings,
+        )
+        try:
+            if self._dlq is not None:
+                await self._dlq.start(self)
+        except BaseException:
+            self._core = None
+            await core.runtime.close()
+            raise
+        self._open = True
+
+    async def stop(self) -> None:
+        """Take no more events, let handlers finish within the grace, store the rest, close the store.
+
+        Handlers that run may still publish. Stopping twice is harmless.
+        """
+        core = self._core
+        if core is None:
+            return
+        self._open = False
+        try:
+            await core.finish(self._grace)
+        finally:
+            self._core = None
+            await core.runtime.close()
+            if self._dlq is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._dlq.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Run the bus for as long as an ASGI application: ``Starlette(lifespan=bus.lifespan)``."""
+        async with self:
+            yield
+
+    def _core_for_nested(self) -> Core:
+        """Return the core while the bus runs, and while it stops for what running handlers publish."""
+        core = self._core
+        if core is not None and (self._open or current_delivery.get() is not None):
+            return core
+        state = "not running: start it with 'async with bus:'" if core is None else "stopping"
+        raise BusClosed(f"bus {self.name!r} is {state}")

@@ -1,0 +1,64 @@
+"""What kind of failure an exception is: ``classify(exception)``.
+
+The user's own rules are asked first, then the exception's type, then its explicit cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import structlog
+
+from eventbus.classify.kinds import CATEGORY_OF, ROUTE_OF, Category, Classification, Kind, Route
+from eventbus.classify.types import kind_of_type
+
+__all__ = [
+    "CATEGORY_OF",
+    "ROUTE_OF",
+    "Category",
+    "Classification",
+    "ClassifyRule",
+    "Kind",
+    "Route",
+    "classify",
+]
+
+ClassifyRule: TypeAlias = Callable[[BaseException], Classification | Kind | None]
+"""A user's own rule: return what the exception is, or None to leave it to the next rule."""
+
+_MAX_CAUSES = 8
+
+_log = structlog.get_logger("eventbus")
+
+
+def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Classification:
+    """Tell what kind of failure ``exception`` is. Never raises, whatever the exception does.
+
+    ``rules`` come first, in order; one that raises is logged and passed over. An explicit cause
+    (``raise AppError from ReadTimeout``) tells when the outer exception's type does not.
+    """
+    for rule in rules:
+        answer = _ask(rule, exception)
+        if answer is not None:
+            return answer
+    current: BaseException | None = exception
+    for _ in range(_MAX_CAUSES):
+        if current is None:
+            break
+        kind = kind_of_type(current)
+        if kind is not None:
+            return Classification(kind)
+        current = current.__cause__
+    return Classification(Kind.UNKNOWN)
+
+
+def _ask(rule: ClassifyRule, exception: BaseException) -> Classification | None:
+    try:
+        answer = rule(exception)
+        if answer is None or isinstance(answer, Classification):
+            return answer
+        return Classification(Kind(answer))
+    except Exception:
+        _log.exception("classify.rule_failed", rule=repr(rule))
+        return None

@@ -1,0 +1,147 @@
+"""What a running bus is made of: built when the bus starts, gone when it has stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+
+from eventbus.activity import Activity
+from eventbus.delivery import Deliverer, Delivery
+from eventbus.dispatch import Concurrency, Dispatcher
+from eventbus.errors import CaptureFailed
+from eventbus.queue import Enqueued, Overflow, Queue
+from eventbus.runtime import Runtime, open_runtime
+
+if TYPE_CHECKING:
+    from eventbus.envelope import Envelope
+    from eventbus.plan import Plan
+    from eventbus.ports import Clock, DeadLetters
+    from eventbus.receipt import Receipt
+    from eventbus.telemetry import Telemetry
+
+_log = structlog.get_logger("eventbus")
+
+_AFTER_GRACE = 10.0
+"""Seconds that handlers have to end once they are cut short; longer than a capture takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """How ``enqueue`` behaves.
+
+    Attributes:
+        size: how many accepted events may wait.
+        overflow: what happens when it is full: ``wait`` or ``raise``.
+        workers: how many events are delivered at a time.
+    """
+
+    size: int
+    overflow: Overflow
+    workers: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"queue_size={self.size!r} must be 1 or more")
+        if self.workers < 1:
+            raise ValueError(f"enqueue_concurrency={self.workers!r} must be 1 or more")
+        if self.overflow not in ("wait", "raise"):
+            raise ValueError(f"overflow={self.overflow!r} must be 'wait' or 'raise'")
+
+
+class Core:
+    """The moving parts of one run of a bus.
+
+    Attributes:
+        activity: what is under way.
+        queue: the enqueued events.
+        deliverer: runs deliveries.
+    """
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        telemetry: Telemetry,
+        clock: Clock,
+        dlq: DeadLetters | None,
+        concurrency: Concurrency,
+        queue: QueueSettings,
+    ) -> None:
+        self.activity = Activity()
+        self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
+        self._dispatcher = Dispatcher(deliverer=self.deliverer, runtime=runtime, concurrency=concurrency)
+        self.dispatch = self._dispatcher.dispatch
+        self.runtime = runtime
+        self.queue = Queue(
+            runtime=runtime,
+            deliver=self._deliver_enqueued,
+            size=queue.size,
+            workers=queue.workers,
+            overflow=queue.overflow,
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        *,
+        telemetry: Telemetry,
+        clock: Clock,
+        dlq: DeadLetters | None,
+        concurrency: Concurrency,
+        queue: QueueSettings,
+    ) -> Core:
+        """Build the parts on the event loop that runs here."""
+        return cls(
+            runtime=await open_runtime(),
+            telemetry=telemetry,
+            clock=clock,
+            dlq=dlq,
+            concurrency=concurrency,
+            queue=queue,
+        )
+
+    async def _deliver_enqueued(self, item: Enqueued) -> None:
+        receipt = item.receipt
+        try:
+            deliveries = await self.dispatch(item.plan, receipt.envelope, item.encoded, None)
+            receipt.follow(deliveries)
+        finally:
+            self.activity.end()
+
+    async def finish(self, grace: float) -> None:
+        """Let what is under way end within ``grace`` seconds, then cut it short and store it."""
+        with anyio.move_on_after(grace):
+            await self.activity.wait_idle()
+            return
+        self._dispatcher.halted = True
+        late = sorted({delivery.handler_id for delivery in self.runtime.running})
+        _log.warning("shutdown.grace_over", grace=grace, handlers=late, enqueued=len(self.queue))
+        self.runtime.interrupt()
+        with anyio.move_on_after(_AFTER_GRACE):
+            await self.activity.wait_idle()
+            return
+        stuck = sorted({delivery.handler_id for delivery in self.runtime.running})
+        _log.error("shutdown.handlers_stuck", handlers=stuck, waited=_AFTER_GRACE)
+
+
+def check_captured(envelope: Envelope, deliveries: Sequence[Delivery], receipt: Receipt) -> None:
+    """Raise CaptureFailed if a failure of these deliveries could not be stored.
+
+    Raises:
+        CaptureFailed: with the handlers' errors, the store's, and the receipt.
+    """
+    lost = [delivery for delivery in deliveries if delivery.capture_error is not None]
+    if not lost:
+        return
+    first = lost[0]
+    raise CaptureFailed(
+        f"{len(lost)} failed deliveries of {envelope.name!r} {envelope.id} could not be stored "
+        f"({', '.join(delivery.handler_id for delivery in lost)}): {first.capture_error}",
+        errors=[delivery.error for delivery in lost if delivery.error is not None],
+        store_errors=[delivery.capture_error for delivery in lost if delivery.capture_error is not None],
+        receipt=receipt,
+    ) from first.capture_error

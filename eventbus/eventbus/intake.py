@@ -1,0 +1,133 @@
+"""Taking events in: which type an event has, who wants it, and the envelope it travels in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import structlog
+
+from eventbus.context import current_delivery
+from eventbus.envelope import NO_HEADERS, Metadata, checked_metadata
+from eventbus.errors import InvalidEvent
+from eventbus.event_types import EventTypes
+from eventbus.plan import Plan
+
+if TYPE_CHECKING:
+    from eventbus.plan import RouteMaker
+    from eventbus.registry import Registry
+
+_log = structlog.get_logger("eventbus")
+_MAX_PLANS = 10_000
+
+
+class PublishOptions(TypedDict, total=False):
+    """The keyword arguments of ``bus.publish`` and ``bus.enqueue``; each is explained at Envelope."""
+
+    correlation_id: str | None
+    causation_id: str | None
+    source: str | None
+    tenant: str | None
+    user_id: str | None
+    priority: int | None
+    tags: Sequence[str]
+    headers: Mapping[str, str] | None
+    id: str | None
+
+
+class Plans:
+    """The plan of every event type, made when the first such event comes."""
+
+    def __init__(self, types: EventTypes, registry: Registry, routes: RouteMaker) -> None:
+        self._types = types
+        self._registry = registry
+        self._routes = routes
+        self._plans: dict[type[Any] | str, Plan] = {}
+        self._told: set[str] = set()
+        self.get = self._plans.get
+
+    def forget(self) -> None:
+        """Make all plans anew: somebody subscribed or unsubscribed."""
+        self._plans.clear()
+
+    def of_class(self, cls: type[Any]) -> Plan:
+        """Return the plan of events of a class."""
+        return self._make(cls, self._types.of_class(cls))
+
+    def named(self, name: str) -> Plan:
+        """Return the plan of events of a name."""
+        return self._plans.get(name) or self._make(name, self._types.named(name))
+
+    def _make(self, key: type[Any] | str, event_type: Any) -> Plan:
+        routes = [self._routes.make(found, event_type.name) for found in self._registry.match(event_type)]
+        plan = Plan(event_type, routes)
+        if len(self._plans) >= _MAX_PLANS:  # names may be endless
+            self._plans.clear()
+        self._plans[key] = plan
+        if not routes and event_type.name not in self._told and len(self._told) < _MAX_PLANS:
+            self._told.add(event_type.name)
+            _log.warning("event.unhandled", event_name=event_type.name)
+        return plan
+
+
+def typed_event(plans: Plans, event: Any, data: Any) -> tuple[Plan, Any]:
+    """Return the plan and the payload of what a publisher gave: an event, or a name with its data.
+
+    Raises:
+        InvalidEvent: it is no event, or the data does not fit the class of that name.
+    """
+    if isinstance(event, str):
+        plan = plans.named(event)
+        return plan, plan.event_type.codec.validate(data)
+    if data is not None:
+        raise InvalidEvent(
+            f"publish({type(event).__qualname__}(...), data) has two payloads; data goes with a name"
+        )
+    if isinstance(event, type):
+        raise InvalidEvent(f"publish({event.__qualname__}) got the class; publish an instance of it")
+    return plans.get(type(event)) or plans.of_class(type(event)), event
+
+
+def made_metadata(
+    id: str | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    source: str | None = None,
+    tenant: str | None = None,
+    user_id: str | None = None,
+    priority: int | None = None,
+    tags: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Metadata:
+    """Return checked metadata, with what an event published by a handler takes over from its parent.
+
+    Raises:
+        InvalidEvent: for a value that could not be stored.
+    """
+    delivery = current_delivery.get()
+    if delivery is not None:
+        parent = delivery.envelope
+        correlation_id = correlation_id or parent.correlation_id
+        causation_id = causation_id or parent.id
+        tenant = parent.tenant if tenant is None else tenant
+        headers = {**_trace_headers(parent.headers), **(headers or {})}
+    return checked_metadata(
+        Metadata(
+            id=id,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            source=source,
+            tenant=tenant,
+            user_id=user_id,
+            priority=priority,
+            tags=tuple(tags) if not isinstance(tags, str) else (tags,),
+            headers=headers or NO_HEADERS,
+        )
+    )
+
+
+_TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+
+
+def _trace_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: headers[name] for name in _TRACE_HEADERS if name in headers} if headers else headers

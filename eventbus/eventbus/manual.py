@@ -1,0 +1,61 @@
+"""Dead-lettering a failure by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eventbus.annotations import bounded_annotations
+from eventbus.classify import classify
+from eventbus.envelope import check_text
+from eventbus.errors import CaptureFailed
+from eventbus.failure import AttemptRecord, Failure
+from eventbus.snapshots import fingerprint, snapshot
+
+if TYPE_CHECKING:
+    from eventbus.envelope import Envelope
+    from eventbus.ports import DeadLetters
+    from eventbus.subscription import Subscription
+
+
+async def capture_by_hand(
+    dlq: DeadLetters,
+    envelope: Envelope,
+    encoded: bytes | None,
+    error: BaseException,
+    handler: str,
+    subscription: Subscription | None,
+    annotations: Mapping[str, Any] | None,
+    now_ns: int,
+) -> str:
+    """Store a failure that happened outside of the bus; return the letter's id.
+
+    Raises:
+        InvalidEvent: the handler's id could not be stored.
+        CaptureFailed: the store could not commit it.
+    """
+    check_text("handler", handler)
+    classification = classify(error, subscription.classify if subscription else ())
+    record = snapshot(error, classification)
+    failure = Failure(
+        envelope=envelope,
+        payload=encoded or envelope.event_type.codec.encode(envelope.payload),
+        handler_id=subscription.id if subscription else handler,
+        reason="failed",
+        error=record,
+        attempts=(AttemptRecord(1, now_ns, now_ns, record),),
+        priority=envelope.priority or (subscription.priority if subscription else 5),
+        tags=tuple(dict.fromkeys((*(subscription.tags if subscription else ()), *envelope.tags))),
+        fingerprint=fingerprint(handler, error),
+        annotations=bounded_annotations(None, annotations or {}),
+        retry_after=classification.retry_after,
+    )
+    try:
+        (dead_letter_id,) = await dlq.capture([failure])
+    except Exception as store_error:
+        raise CaptureFailed(
+            f"the failure of {envelope.name!r} for {handler!r} could not be stored: {store_error}",
+            errors=[error],
+            store_errors=[store_error],
+        ) from store_error
+    return dead_letter_id

@@ -1,0 +1,254 @@
+"""How payloads become bytes and come back: one codec per event type, chosen once.
+
+A payload is checked when it is published, because a failure must be storable when it happens.
+Scalars of a known size cost a look; text costs its length; everything open is encoded on the spot
+and the bytes are kept, so that a handler that changes the event cannot change what is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from datetime import date, datetime, time, timedelta
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
+from uuid import UUID
+
+import annotated_types
+import pydantic
+import pydantic_core
+from pydantic_core import PydanticSerializationError
+
+from eventbus.errors import InvalidEvent, PayloadTooLarge, UndecodableEvent
+
+MAX_PAYLOAD = 1_048_576
+"""The largest encoded payload, in bytes, unless the dead-letter queue says otherwise."""
+
+_ESCAPED = 6  # JSON writes an ASCII character in at most 6 bytes, \u0000
+_FIXED = 64  # and a scalar of these types in less than this:
+_FIXED_SIZE: frozenset[type] = frozenset({bool, type(None), datetime, date, time, timedelta, UUID})
+_PLAIN = _FIXED_SIZE | {int, float, str}
+
+
+class Codec(Protocol):
+    """Checks, encodes and decodes the payloads of one event type."""
+
+    def check(self, payload: Any, limit: int) -> bytes | None:
+        """Make sure that ``payload`` can be stored in ``limit`` bytes.
+
+        Returns the encoded bytes when it had to encode, None when it could tell without.
+
+        Raises:
+            InvalidEvent: it cannot be encoded.
+            PayloadTooLarge: its encoding is larger than ``limit`` bytes.
+        """
+        ...
+
+    def encode(self, payload: Any) -> bytes:
+        """Return ``payload`` as JSON.
+
+        Raises:
+            InvalidEvent: it cannot be encoded.
+        """
+        ...
+
+    def decode(self, data: Any) -> Any:
+        """Turn JSON values into the event object of today's class.
+
+        Raises:
+            UndecodableEvent: they do not fit it.
+        """
+        ...
+
+    def validate(self, data: Any) -> Any:
+        """Turn what a publisher gave for a named event into the event object.
+
+        Raises:
+            InvalidEvent: it does not fit the class.
+        """
+        ...
+
+
+def _limited(name: str, encoded: bytes, limit: int) -> bytes:
+    if len(encoded) > limit:
+        raise PayloadTooLarge(
+            f"the payload of {name!r} has {len(encoded):,} bytes, at most {limit:,} are kept; "
+            "store the bulk elsewhere and publish a reference to it, or raise max_payload="
+        )
+    return encoded
+
+
+class ClassCodec:
+    """The codec of a pydantic model or a dataclass with open types: it always encodes."""
+
+    def __init__(self, name: str, cls: type[Any]) -> None:
+        self._name = name
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
+        self._serializer = adapter.serializer
+        self._validator = adapter.validator
+
+    def check(self, payload: Any, limit: int) -> bytes | None:
+        """See :class:`Codec`."""
+        return _limited(self._name, self.encode(payload), limit)
+
+    def encode(self, payload: Any) -> bytes:
+        """See :class:`Codec`."""
+        try:
+            return self._serializer.to_json(payload, by_alias=False, round_trip=True, warnings="error")
+        except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+
+    def decode(self, data: Any) -> Any:
+        """See :class:`Codec`."""
+        try:
+            return self._validator.validate_json(
+                pydantic_core.to_json(data), by_alias=True, by_name=True
+            )
+        except pydantic.ValidationError as error:
+            raise UndecodableEvent(
+                f"the stored payload of {self._name!r} does not fit today's class: {_without_inputs(error)}"
+            ) from error
+
+    def validate(self, data: Any) -> Any:
+        """See :class:`Codec`."""
+        try:
+            return self._validator.validate_python(data)
+        except pydantic.ValidationError as error:
+            raise InvalidEvent(f"the payload of {self._name!r} does not fit its class: {error}") from error
+
+
+class PlainCodec(ClassCodec):
+    """The codec of a class whose fields are all scalars: it seldom needs to encode."""
+
+    def __init__(self, name: str, cls: type[Any], field_names: tuple[str, ...]) -> None:
+        super().__init__(name, cls)
+        self._overhead = 2 + sum(len(field) * _ESCAPED + 4 + _FIXED for field in field_names)
+
+    def check(self, payload: Any, limit: int) -> bytes | None:
+        """See :class:`Codec`. The values are looked at, not the annotations, which nobody enforces."""
+        budget = limit - self._overhead
+        for value in payload.__dict__.values():
+            kind = type(value)
+            if kind is str:
+                if not value.isascii():
+                    return super().check(payload, limit)
+                budget -= len(value) * _ESCAPED
+            elif kind is int:
+                if value.bit_length() > 64:
+                    return super().check(payload, limit)
+            elif kind is float:
+                if not math.isfinite(value):
+                    raise InvalidEvent(
+                        f"the payload of {self._name!r} holds {value!r}, which JSON cannot carry; "
+                        "send None, a text or a Decimal instead"
+                    )
+            elif kind not in _FIXED_SIZE:
+                return super().check(payload, limit)
+        if budget < 0:
+            return super().check(payload, limit)
+        return None
+
+
+class JsonCodec:
+    """The codec of a named event without a class: JSON values, which come back as they went."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def check(self, payload: Any, limit: int) -> bytes | None:
+        """See :class:`Codec`."""
+        return _limited(self._name, self.encode(payload), limit)
+
+    def encode(self, payload: Any) -> bytes:
+        """See :class:`Codec`."""
+        try:
+            encoded = pydantic_core.to_json(payload)
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+        self._check_values(payload, "payload")
+        return encoded
+
+    def decode(self, data: Any) -> Any:
+        """See :class:`Codec`."""
+        return data
+
+    def validate(self, data: Any) -> Any:
+        """See :class:`Codec`."""
+        return data
+
+    def _check_values(self, value: Any, path: str) -> None:
+        kind = type(value)
+        if kind is str or kind is int or kind is float or kind is bool or value is None:
+            return
+        if kind is dict:
+            for key, item in value.items():
+                if type(key) is not str:
+                    raise InvalidEvent(f"{path} of {self._name!r} has the key {key!r}; JSON keys are texts")
+                self._check_values(item, f"{path}.{key}")
+        elif kind is list or kind is tuple:
+            for item in value:
+                self._check_values(item, f"{path}[]")
+        else:
+            raise InvalidEvent(
+                f"{path} of {self._name!r} is a {kind.__qualname__}, which would come back from the store as "
+                "something else; publish a pydantic model or a dataclass, or convert it to JSON values"
+            )
+
+
+def codec_for(name: str, cls: type[Any] | None) -> Codec:
+    """Choose the codec of an event type.
+
+    Raises:
+        InvalidEvent: pydantic cannot make a schema of the class.
+    """
+    if cls is None:
+        return JsonCodec(name)
+    try:
+        names = _plain_fields(cls)
+        return ClassCodec(name, cls) if names is None else PlainCodec(name, cls, names)
+    except (pydantic.errors.PydanticUserError, pydantic_core.SchemaError, NameError) as error:
+        raise InvalidEvent(
+            f"event {name!r}: pydantic cannot make a schema of {cls.__qualname__}: {error}"
+        ) from error
+
+
+def _plain_fields(cls: type[Any]) -> tuple[str, ...] | None:
+    """Return the field names when every field is a scalar that is stored just as it is, else None."""
+    if issubclass(cls, pydantic.BaseModel):
+        return _plain_model_fields(cls)
+    fields = dataclasses.fields(cls)
+    if hasattr(cls, "__slots__") or hasattr(cls, "__pydantic_fields__"):
+        return None
+    hints = {field.name: field.type for field in fields}
+    if all(isinstance(hint, type) and hint in _PLAIN for hint in hints.values()):
+        return tuple(hints)
+    return None
+
+
+def _plain_model_fields(cls: type[pydantic.BaseModel]) -> tuple[str, ...] | None:
+    decorators = cls.__pydantic_decorators__
+    if decorators.field_serializers or decorators.model_serializers or cls.model_config.get("extra") == "allow":
+        return None
+    for field in cls.model_fields.values():
+        if field.exclude or not _is_plain(field.annotation):
+            return None
+        if not all(isinstance(item, annotated_types.BaseMetadata) for item in field.metadata):
+            return None
+    return tuple(cls.model_fields)
+
+
+def _is_plain(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Union or origin is types.UnionType:
+        return all(_is_plain(part) for part in get_args(annotation))
+    if origin is Literal:
+        return all(type(value) in _PLAIN for value in get_args(annotation))
+    return annotation in _PLAIN
+
+
+def _without_inputs(error: pydantic.ValidationError) -> str:
+    lines = [
+        f"{'.'.join(str(part) for part in item['loc']) or 'payload'}: {item['msg']}"
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return "; ".join(lines)

@@ -1,0 +1,112 @@
+"""Enqueued events: a bounded queue, and the workers that deliver what is in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import anyio
+import anyio.lowlevel
+
+from eventbus.errors import BusFull
+from eventbus.runtime import within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from eventbus.plan import Plan
+    from eventbus.receipt import Receipt
+    from eventbus.runtime import Runtime
+
+Overflow = Literal["wait", "raise"]
+
+_BREATH = 64  # events a worker delivers before it lets other tasks run, when none of them waits
+
+
+class Enqueued(NamedTuple):
+    """An accepted event: its plan, its envelope, its encoded payload, and its publisher's context."""
+
+    plan: Plan
+    receipt: Receipt
+    encoded: bytes | None
+    context: Context
+
+
+class Queue:
+    """Accepts events until it is full, and has them delivered by workers that come and go."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        deliver: Callable[[Enqueued], Coroutine[Any, Any, None]],
+        size: int,
+        workers: int,
+        overflow: Overflow,
+    ) -> None:
+        self._runtime = runtime
+        self._deliver = deliver
+        self._size = size
+        self._most_workers = workers
+        self._overflow = overflow
+        self._items: deque[Enqueued] = deque()
+        self._workers = 0
+        self._full: deque[anyio.Event] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next event has to wait, or is refused."""
+        return len(self._items) >= self._size
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def room(self) -> None:
+        """Return when there is room for one more event.
+
+        Raises:
+            BusFull: there is none, and the bus is to refuse rather than wait.
+        """
+        while len(self._items) >= self._size:
+            if self._overflow == "raise":
+                raise BusFull(
+                    f"{self._size:,} events are enqueued and not yet delivered; wait, raise queue_size=, "
+                    "or use overflow='wait'"
+                )
+            turn = anyio.Event()
+            self._full.append(turn)
+            try:
+                await turn.wait()
+            except BaseException:
+                if turn.is_set():
+                    self._make_room()  # the turn that was ours is somebody else's now
+                else:
+                    self._full.remove(turn)
+                raise
+
+    def put(self, item: Enqueued) -> None:
+        """Accept an event; call it without a wait after :meth:`room`."""
+        self._items.append(item)
+        if self._workers < self._most_workers and self._workers < len(self._items):
+            self._workers += 1
+            self._runtime.spawn(self._work)
+
+    def _make_room(self) -> None:
+        if self._full and len(self._items) < self._size:
+            self._full.popleft().set()
+
+    async def _work(self) -> None:
+        items = self._items
+        delivered = 0
+        try:
+            while items:
+                item = items.popleft()
+                if self._full:
+                    self._make_room()
+                await within(item.context, self._deliver(item))
+                delivered += 1
+                if not delivered % _BREATH:
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            self._workers -= 1

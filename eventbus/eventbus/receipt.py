@@ -1,0 +1,112 @@
+"""What a publisher gets back: what became of every delivery of the event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from eventbus.delivery import Delivery
+    from eventbus.envelope import Envelope
+    from eventbus.plan import Plan
+
+DeliveryState = Literal["succeeded", "dead_lettered", "parked", "accepted", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """What became of one delivery.
+
+    Attributes:
+        state: ``succeeded``; ``dead_lettered`` (failed, and stored); ``accepted`` (has not settled
+            yet); ``skipped`` (by ``when`` or ``once``); ``failed`` (failed, and not stored: without a
+            dead-letter queue, or because the store failed too).
+        error: the exception of the last attempt, or None.
+        dead_letter_id: the letter, when it was stored.
+        duration: seconds from the first attempt's start to the last one's end.
+        attempts: how often the handler ran.
+    """
+
+    state: DeliveryState
+    error: BaseException | None
+    dead_letter_id: str | None
+    duration: float
+    attempts: int
+
+
+class Receipt:
+    """What became of an event. ``bus.enqueue`` returns it before the deliveries have settled, and
+    it follows them.
+    """
+
+    __slots__ = ("_deliveries", "_envelope", "_waiting")
+
+    def __init__(
+        self, envelope: Envelope, deliveries: Sequence[Delivery] = (), *, waiting: Plan | None = None
+    ) -> None:
+        self._envelope = envelope
+        self._deliveries = deliveries
+        self._waiting = waiting
+
+    def follow(self, deliveries: Sequence[Delivery]) -> None:
+        """Show these deliveries from now on; called by the bus when an enqueued event's turn comes."""
+        self._deliveries = deliveries
+        self._waiting = None
+
+    @property
+    def envelope(self) -> Envelope:
+        """The event with its metadata."""
+        return self._envelope
+
+    @property
+    def event_id(self) -> str:
+        """The event's id."""
+        return self._envelope.id
+
+    @property
+    def correlation_id(self) -> str:
+        """The flow that the event belongs to."""
+        return self._envelope.correlation_id
+
+    @property
+    def deliveries(self) -> Mapping[str, DeliveryResult]:
+        """The result of every delivery, by handler id, in the order of the handlers."""
+        if self._waiting is not None:
+            accepted = DeliveryResult("accepted", None, None, 0.0, 0)
+            return dict.fromkeys(self._waiting.handler_ids, accepted)
+        return {delivery.handler_id: delivery.result for delivery in self._deliveries}
+
+    @property
+    def ok(self) -> bool:
+        """False when any delivery failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The ids of the handlers that failed."""
+        return tuple(
+            delivery.handler_id
+            for delivery in self._deliveries
+            if delivery.state in ("dead_lettered", "failed")
+        )
+
+    def raise_for_failures(self) -> None:
+        """Raise an ExceptionGroup of the handlers' own exceptions, if any delivery failed.
+
+        Raises:
+            ExceptionGroup: or BaseExceptionGroup, when one of them is no Exception.
+        """
+        errors = [
+            delivery.error
+            for delivery in self._deliveries
+            if delivery.error is not None and delivery.state in ("dead_lettered", "failed")
+        ]
+        if errors:
+            raise BaseExceptionGroup(
+                f"{len(errors)} of {len(self._deliveries)} handlers of {self._envelope.name!r} failed", errors
+            )
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{name}: {result.state}" for name, result in self.deliveries.items())
+        return f"<Receipt of {self._envelope.name} {self._envelope.id}: {states or 'unhandled'}>"

@@ -1,0 +1,85 @@
+"""Running one stored delivery again, through the same wrapped path as the first time."""
+
+from __future__ import annotations
+
+import json
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from eventbus.delivery import Deliverer, Delivery
+from eventbus.envelope import Envelope, Metadata, ReplayInfo
+from eventbus.errors import InvalidEvent, UndecodableEvent
+from eventbus.ids import next_sequence
+from eventbus.ports import FailedAgain, Interrupted, RedeliveryOutcome, StoredDelivery, Succeeded, Undecodable, Unhandled
+
+if TYPE_CHECKING:
+    from eventbus.event_types import EventTypes
+    from eventbus.plan import RouteMaker
+    from eventbus.registry import Registry
+
+
+async def redeliver(
+    stored: StoredDelivery,
+    *,
+    types: EventTypes,
+    registry: Registry,
+    routes: RouteMaker,
+    deliverer: Deliverer,
+) -> RedeliveryOutcome:
+    """Decode a stored delivery and run it once with its handler; see ``ports.Redeliverer``."""
+    subscription = registry.find(stored.handler_id)
+    if subscription is None:
+        return Unhandled(
+            f"no handler {stored.handler_id!r} is subscribed here; subscribe it, or give a handler that was "
+            "renamed aliases=(...) with its old id"
+        )
+    try:
+        envelope = _envelope(stored, types)
+    except (UndecodableEvent, InvalidEvent) as error:
+        return Undecodable(error)
+    route = routes.make(subscription, stored.event_name)
+    delivery = Delivery(route, envelope, envelope.payload)
+    delivery.encoded = stored.payload
+    delivery.redelivered = True
+    delivery.attempt = stored.attempt
+    delivery.attempts_before = stored.attempt - 1
+    pending = deliverer.start(delivery, copy_context())
+    if pending is not None:
+        await pending
+    return _outcome(delivery)
+
+
+def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
+    try:
+        data = json.loads(stored.payload)
+    except ValueError as error:
+        raise UndecodableEvent(f"the stored payload of {stored.event_name!r} is not JSON: {error}") from error
+    event_type, payload = types.decode(stored.event_name, stored.event_version, data)
+    metadata = Metadata(
+        id=stored.event_id,
+        correlation_id=stored.correlation_id,
+        causation_id=stored.causation_id,
+        source=stored.source,
+        tenant=stored.tenant,
+        user_id=stored.user_id,
+        ordering_key=stored.ordering_key,
+        priority=stored.priority,
+        tags=stored.tags,
+        headers=stored.headers,
+        replay=ReplayInfo(stored.dead_letter_id, stored.attempt, stored.first_failed_at),
+    )
+    return Envelope(
+        event_type, payload, int(stored.occurred_at.timestamp() * 1_000_000) * 1000, next_sequence(), metadata
+    )
+
+
+def _outcome(delivery: Delivery) -> RedeliveryOutcome:
+    duration = delivery.duration_ns / 1e9
+    if delivery.state == "succeeded":
+        return Succeeded(duration)
+    failure, error = delivery.failure, delivery.error
+    assert failure is not None
+    assert error is not None
+    if failure.reason == "interrupted":
+        return Interrupted()
+    return FailedAgain(failure, error, duration)

@@ -1,0 +1,216 @@
+"""Turning a live exception into a bounded record, whatever the exception does meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import linecache
+import os
+import re
+import sysconfig
+from collections.abc import Iterator
+from types import CodeType, TracebackType
+from typing import Any
+
+import pydantic_core
+
+from eventbus.classify import Classification
+from eventbus.failure import CauseRecord, ErrorRecord, Relation
+
+MAX_MESSAGE = 8_192
+MAX_TRACEBACK = 32_768
+MAX_CAUSES = 16
+_MAX_CAUSE_TRACEBACK = 8_192
+_MAX_FRAMES = 100
+_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def snapshot(error: BaseException, classification: Classification) -> ErrorRecord:
+    """Return what is kept of ``error``. Never raises."""
+    name, message = type_name(error), message_of(error)
+    return ErrorRecord(
+        type=name,
+        message=message,
+        traceback=traceback_text(error, MAX_TRACEBACK),
+        code=_code_of(error),
+        kind=classification.kind,
+        category=classification.category,
+        route=classification.route,
+        causes=tuple(_causes(error)) if _has_causes(error) else (),
+    )
+
+
+def type_name(error: BaseException) -> str:
+    """Return the qualified name of the error's class; builtins go without their module."""
+    return _class_name(type(error))
+
+
+@functools.lru_cache(maxsize=2_048)
+def _class_name(cls: type[BaseException]) -> str:
+    name = clean(str(cls.__qualname__))[:256]
+    return name if cls.__module__ == "builtins" else clean(f"{cls.__module__}.{name}")[:512]
+
+
+def clean(text: str) -> str:
+    """Return ``text`` as every store can hold it: NUL and lone surrogates are written as escapes."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\x00", "\\x00")
+
+
+def _bounded(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return clean(text)
+    dropped = len(text) - limit
+    return clean(text[: limit - 64])[: limit - 64] + f"... [{dropped + 64:,} more characters]"
+
+
+def message_of(error: BaseException) -> str:
+    """Return the error's text, bounded, without the inputs that validation and SQL errors quote."""
+    try:
+        text = _quoteless(error)
+        return _bounded(text if type(text) is str else str.__str__(text), MAX_MESSAGE)
+    except Exception as broken:  # the text of an exception is anybody's code
+        return f"<the message cannot be read: its __str__ raised {_class_name(type(broken))}>"
+
+
+def _quoteless(error: BaseException) -> str:
+    if isinstance(error, pydantic_core.ValidationError):
+        return _validation_text(error)
+    if hasattr(error, "statement") and hasattr(error, "orig") and hasattr(error, "hide_parameters"):
+        return _sql_text(error)
+    return str(error)
+
+
+def _validation_text(error: pydantic_core.ValidationError) -> str:
+    lines = [f"{error.error_count()} validation error(s) for {error.title}"]
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:50]:
+        place = ".".join(str(part) for part in item["loc"])
+        lines.append(f"{place or '(whole)'}: {item['msg']} [type={item['type']}]")
+    return "\n".join(lines)
+
+
+_DETAIL = re.compile(r"^(DETAIL|CONTEXT|HINT):.*$", re.MULTILINE | re.IGNORECASE)
+
+
+def _sql_text(error: Any) -> str:
+    cause = error.orig
+    text = f"({_class_name(type(cause))}) {_DETAIL.sub('', str(cause)).strip()}" if cause is not None else ""
+    statement = error.statement
+    return f"{text}\n[SQL: {statement}]" if statement else text or type(error).__name__
+
+
+def _code_of(error: BaseException) -> str | None:
+    for name in ("sqlstate", "status_code", "errno", "code"):
+        try:
+            value = getattr(error, name, None)
+            if type(value) is int or type(value) is str:
+                return clean(str(value))[:64]
+        except Exception:  # noqa: S112 - an attribute of an exception is anybody's code: try the next
+            continue
+    return None
+
+
+def _has_causes(error: BaseException) -> bool:
+    return (
+        error.__cause__ is not None or error.__context__ is not None or isinstance(error, BaseExceptionGroup)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[CauseRecord]:
+    """Walk causes, contexts and members breadth first; each exception once, at most MAX_CAUSES."""
+    seen = {id(error)}
+    queue: list[tuple[Relation, BaseException]] = list(_next_causes(error))
+    count = 0
+    while queue and count < MAX_CAUSES:
+        relation, cause = queue.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        count += 1
+        yield CauseRecord(
+            relation, type_name(cause), message_of(cause), traceback_text(cause, _MAX_CAUSE_TRACEBACK)
+        )
+        queue.extend(_next_causes(cause))
+
+
+def _next_causes(error: BaseException) -> Iterator[tuple[Relation, BaseException]]:
+    if error.__cause__ is not None:
+        yield "cause", error.__cause__
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield "context", error.__context__
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions[:MAX_CAUSES]:
+            yield "member", member
+
+
+def traceback_text(error: BaseException, limit: int) -> str:
+    """Return the frames of the error's traceback, outermost first, without the bus's own.
+
+    Too long a text loses its middle: where it began and where it broke are what is read.
+    """
+    lines = [_frame_text(code, line) for code, line in _frames(error.__traceback__)]
+    if len(lines) > _MAX_FRAMES:
+        half = _MAX_FRAMES // 2
+        lines = [*lines[:half], f"  ... {len(lines) - 2 * half} frames ...\n", *lines[-half:]]
+    text = "".join(lines)
+    if len(text) > limit:
+        half = limit // 2 - 16
+        text = f"{text[:half]}\n  ...\n{text[-half:]}"
+    return text
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_OWN_FOLDER):
+            yield code, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+@functools.lru_cache(maxsize=4_096)
+def _frame_text(code: CodeType, line: int) -> str:
+    """Format one frame as Python does; cached, because reading the source line costs 50 times the rest."""
+    source = linecache.getline(code.co_filename, line).strip()
+    text = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
+    return clean(f"{text}    {source}\n" if source else text)
+
+
+def fingerprint(handler_id: str, error: BaseException) -> str:
+    """Return what groups failures of one origin: handler, exception type, innermost own frame.
+
+    Line numbers and message texts do not count, so that it survives edits above the line and
+    differing values in the message. The application's own code is what lies neither in the standard
+    library nor in an installed package; without such a frame the innermost one counts.
+    """
+    own = innermost = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_OWN_FOLDER):
+            innermost = f"{traceback.tb_frame.f_globals.get('__name__', '')}:{code.co_qualname}"
+            if _is_own_code(code.co_filename):
+                own = innermost
+        traceback = traceback.tb_next
+    return _digest(handler_id, type_name(error), own or innermost)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\x00".join(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+_LIBRARIES = tuple(
+    {
+        os.path.realpath(path) + os.sep
+        for path in (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    }
+)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_own_code(filename: str) -> bool:
+    if filename.startswith("<"):
+        return False
+    path = os.path.realpath(filename)
+    return not path.startswith(_LIBRARIES) and f"{os.sep}site-packages{os.sep}" not in path

@@ -1,0 +1,91 @@
+"""The catalogue of named events that observers receive.
+
+=========================  ===================================================================
+name                       fields
+=========================  ===================================================================
+``event.published``        event, event_id, correlation_id, tenant, handlers (how many)
+``event.unhandled``        event, event_id, correlation_id, tenant
+``delivery.started``       event, event_id, correlation_id, tenant, handler
+``delivery.succeeded``     as started, and: duration (seconds), attempts
+``delivery.failed``        as started, and: duration, attempts, error_type, kind
+``delivery.retried``       as started, and: attempt (that failed), wait (seconds), error_type, kind
+``delivery.timed_out``     as started, and: timeout (seconds)
+``delivery.interrupted``   as started
+``delivery.skipped``       as started
+``dead_letter.captured``   dead_letter, event, event_id, handler, tenant, state, kind
+``dead_letter.replayed``   dead_letter, event, handler, tenant, state (after it), duration
+``dead_letter.resolved``   dead_letter, event, handler, tenant, age (seconds since it was stored)
+``dead_letter.exhausted``  dead_letter, event, handler, tenant, reason
+``dead_letter.changed``    dead_letter, event, handler, tenant, verb, state, by
+``dead_letter.rescued``    dead_letter, event, handler, tenant, crashes
+``store.unavailable``      error
+=========================  ===================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import structlog
+
+_OF_A_DELIVERY = ("event", "event_id", "correlation_id", "tenant", "handler")
+_OF_A_LETTER = ("dead_letter", "event", "handler", "tenant")
+
+CATALOGUE: Mapping[str, tuple[str, ...]] = {
+    "event.published": ("event", "event_id", "correlation_id", "tenant", "handlers"),
+    "event.unhandled": ("event", "event_id", "correlation_id", "tenant"),
+    "delivery.started": _OF_A_DELIVERY,
+    "delivery.succeeded": (*_OF_A_DELIVERY, "duration", "attempts"),
+    "delivery.failed": (*_OF_A_DELIVERY, "duration", "attempts", "error_type", "kind"),
+    "delivery.retried": (*_OF_A_DELIVERY, "attempt", "wait", "error_type", "kind"),
+    "delivery.timed_out": (*_OF_A_DELIVERY, "timeout"),
+    "delivery.interrupted": _OF_A_DELIVERY,
+    "delivery.skipped": _OF_A_DELIVERY,
+    "dead_letter.captured": (*_OF_A_LETTER, "event_id", "state", "kind"),
+    "dead_letter.replayed": (*_OF_A_LETTER, "state", "duration"),
+    "dead_letter.resolved": (*_OF_A_LETTER, "age"),
+    "dead_letter.exhausted": (*_OF_A_LETTER, "reason"),
+    "dead_letter.changed": (*_OF_A_LETTER, "verb", "state", "by"),
+    "dead_letter.rescued": (*_OF_A_LETTER, "crashes"),
+    "store.unavailable": ("error",),
+}
+"""Every name with the fields that its events carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryEvent:
+    """Something that happened in the bus: a name of the catalogue, and its fields."""
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+Observer: TypeAlias = Callable[[TelemetryEvent], object]
+"""A plain callable that receives every telemetry event. One that raises is logged and ignored."""
+
+_log = structlog.get_logger("eventbus")
+
+
+class Telemetry:
+    """Hands telemetry events to the observers. Falsy when nobody listens, so that callers can skip it."""
+
+    __slots__ = ("_observers",)
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def emit(self, name: str, /, **fields: Any) -> None:
+        """Tell every observer, in order; what one raises stays with it."""
+        if not self._observers:
+            return
+        event = TelemetryEvent(name, fields)
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                _log.exception("observer.failed", observer=repr(observer), telemetry_event=name)

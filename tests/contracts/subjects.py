@@ -1,0 +1,41 @@
+"""The stores that the conformance suite runs over, each with what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventbus_dlq.memory import MemoryStore
+from eventbus_dlq.store import DeadLetterStore
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One kind of store.
+
+    Attributes:
+        name: how the tests are labelled.
+        make: returns a store that is not open yet; the same folder means the same letters.
+        durable: letters outlive the store object that took them.
+    """
+
+    name: str
+    make: Callable[[Path], DeadLetterStore]
+    durable: bool
+
+
+def _memory(_: Path) -> DeadLetterStore:
+    return MemoryStore()
+
+
+def _sqlite(folder: Path) -> DeadLetterStore:
+    from eventbus_adapters.sql import SqlStore
+
+    return SqlStore(f"sqlite+aiosqlite:///{folder}/store.db")
+
+
+SUBJECTS = (
+    Subject("memory", _memory, durable=False),
+    Subject("sqlite", _sqlite, durable=True),
+)

@@ -1,0 +1,170 @@
+"""``settle``: how a claimed run ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from letters import NOW, after, build_attempt, build_error, build_letter
+from steps import claim_one, find_all, running, stored
+
+from eventbus.classify import Kind
+from eventbus.ids import new_id
+from eventbus_dlq.letter import MAX_HISTORY, DeadLetterState, Reason
+from eventbus_dlq.query import DeadLetterQuery
+from eventbus_dlq.store import DeadLetterStore, Lease, Settlement
+
+RESOLVED, PENDING, EXHAUSTED = (
+    DeadLetterState.RESOLVED,
+    DeadLetterState.PENDING,
+    DeadLetterState.EXHAUSTED,
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "retry_at"),
+    [
+        (RESOLVED, None, None),
+        (PENDING, None, after(300)),
+        (PENDING, Reason.INTERRUPTED, NOW),
+        *((EXHAUSTED, reason, None) for reason in (Reason.ATTEMPTS, Reason.POISON, Reason.UNHANDLED)),
+    ],
+)
+async def test_a_letter_goes_where_its_run_leads(
+    store: DeadLetterStore, state: DeadLetterState, reason: Reason | None, retry_at: datetime | None
+) -> None:
+    letter = await stored(store, build_letter())
+    claim = await claim_one(store, letter.id)
+    settlement = Settlement(lease=claim.lease, state=state, reason=reason, retry_at=retry_at)
+
+    assert list(await store.settle([settlement], now=after(9))) == []
+
+    assert await store.get(letter.id) == replace(
+        claim.letter,
+        state=state,
+        reason=reason,
+        retry_at=retry_at,
+        updated_at=after(9),
+        last_attempt_at=after(9),
+        lease_owner=None,
+        lease_until=None,
+    )
+
+
+async def test_a_reason_of_before_does_not_outlive_the_run(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter(state=EXHAUSTED, reason=Reason.ATTEMPTS, retry_at=None))
+    await store.settle([Settlement(lease=lease, state=RESOLVED)], now=NOW)
+    assert (await store.get(lease.dead_letter_id)).reason is None
+
+
+async def test_a_failed_run_becomes_the_last_error_and_part_of_the_history(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    error = build_error(Kind.CONFLICT, type="sqlite3.IntegrityError", message="UNIQUE failed: charge.id")
+    attempt = build_attempt(2, error=error)
+    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(300), error=error, attempt=attempt)
+    await store.settle([settlement], now=after(1))
+
+    kept = await store.get(lease.dead_letter_id)
+    assert kept.error == error
+    assert kept.history == (build_attempt(1), attempt)
+    (item,) = await find_all(store, DeadLetterQuery(kind="conflict", error_type="sqlite3.IntegrityError"))
+    assert item.error_message == error.message
+
+
+async def test_without_an_error_the_one_before_stays(store: DeadLetterStore) -> None:
+    letter = build_letter(error=build_error(Kind.QUOTA_EXCEEDED))
+    lease = await running(store, letter)
+    await store.settle([Settlement(lease=lease, state=RESOLVED)], now=NOW)
+    kept = await store.get(letter.id)
+    assert (kept.error, kept.history) == (letter.error, letter.history)
+
+
+async def test_an_uncharged_run_gives_the_charge_back(store: DeadLetterStore) -> None:
+    letter = build_letter(attempts=3, retries=2, last_attempt_at=after(-60))
+    lease = await running(store, letter)
+    settlement = Settlement(lease=lease, state=EXHAUSTED, reason=Reason.UNHANDLED, uncharged=True)
+    assert list(await store.settle([settlement], now=after(1))) == []
+    kept = await store.get(letter.id)
+    assert (kept.attempts, kept.retries, kept.token) == (3, 2, lease.token)
+    assert kept.last_attempt_at == after(-60)
+    assert kept.updated_at == after(1)
+
+
+@pytest.mark.parametrize(
+    ("by", "note", "expected"),
+    [
+        (None, None, ("ann", "asked the bank")),
+        ("bob", None, ("bob", "asked the bank")),
+        (None, "tried again", ("ann", "tried again")),
+        ("bob", "tried again", ("bob", "tried again")),
+    ],
+)
+async def test_who_asked_for_the_run_and_their_note_are_kept(
+    store: DeadLetterStore, by: str | None, note: str | None, expected: tuple[str, str]
+) -> None:
+    lease = await running(store, build_letter(acted_by="ann", note="asked the bank"))
+    await store.settle([Settlement(lease=lease, state=RESOLVED, acted_by=by, note=note)], now=NOW)
+    kept = await store.get(lease.dead_letter_id)
+    assert (kept.acted_by, kept.note) == expected
+
+
+async def test_the_history_is_bounded_to_the_first_and_the_latest(store: DeadLetterStore) -> None:
+    full = tuple(build_attempt(number) for number in range(1, MAX_HISTORY + 1))
+    lease = await running(store, build_letter(attempts=MAX_HISTORY, history=full))
+    latest = build_attempt(MAX_HISTORY + 1)
+    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempt=latest)
+    await store.settle([settlement], now=NOW)
+    assert (await store.get(lease.dead_letter_id)).history == (full[0], *full[2:], latest)
+
+
+async def test_a_former_owner_changes_nothing(store: DeadLetterStore) -> None:
+    former = await running(store, build_letter())
+    claim = await claim_one(store, former.dead_letter_id, now=after(31), owner="worker-2")
+    late = Settlement(
+        lease=former,
+        state=RESOLVED,
+        error=build_error(Kind.BUG),
+        attempt=build_attempt(9),
+        acted_by="former",
+    )
+    assert list(await store.settle([late], now=after(32))) == [former]
+    assert await store.get(former.dead_letter_id) == claim.letter
+
+
+async def test_an_owner_whose_lease_ran_out_untaken_may_still_settle(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    assert list(await store.settle([Settlement(lease=lease, state=RESOLVED)], now=after(3600))) == []
+    assert (await store.get(lease.dead_letter_id)).state is RESOLVED
+
+
+async def test_a_run_is_settled_once(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    first = Settlement(lease=lease, state=RESOLVED)
+    second = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempt=build_attempt(2))
+    assert list(await store.settle([first, second], now=NOW)) == [lease]
+    assert list(await store.settle([second], now=NOW)) == [lease]
+    kept = await store.get(lease.dead_letter_id)
+    assert (kept.state, len(kept.history)) == (RESOLVED, 1)
+
+
+async def test_only_the_lost_ones_of_many_are_returned(store: DeadLetterStore) -> None:
+    leases = [await running(store, build_letter()) for _ in range(4)]
+    unknown = Lease(dead_letter_id=new_id(), token=1)
+    stale = replace(leases[1], token=leases[1].token - 1)
+    asked = [leases[0], unknown, stale, leases[2], leases[3]]
+    settlements = [Settlement(lease=lease, state=RESOLVED) for lease in asked]
+    assert list(await store.settle(settlements, now=NOW)) == [unknown, stale]
+    states = [(await store.get(lease.dead_letter_id)).state for lease in leases]
+    assert states == [RESOLVED, DeadLetterState.RUNNING, RESOLVED, RESOLVED]
+
+
+async def test_nothing_to_settle_is_fine(store: DeadLetterStore) -> None:
+    assert list(await store.settle([], now=NOW)) == []
+
+
+async def test_the_token_stays_for_the_next_claim_to_raise(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    await store.settle([Settlement(lease=lease, state=PENDING, retry_at=NOW)], now=NOW)
+    assert (await store.get(lease.dead_letter_id)).token == lease.token
+    assert (await claim_one(store, lease.dead_letter_id)).lease.token == lease.token + 1
