@@ -15,7 +15,7 @@ from eventbus.core import Core, QueueSettings, check_captured
 from eventbus.envelope import NO_METADATA, Envelope
 from eventbus.errors import BusClosed, NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
-from eventbus.ids import next_sequence
+from eventbus.ids import sequence
 from eventbus.intake import Plans, PublishOptions, made_metadata, typed_event
 from eventbus.manual import capture_by_hand
 from eventbus.metrics import Metrics
@@ -95,16 +95,16 @@ class EventBus:
         self.name = name
         self.metrics = Metrics()
         self.telemetry = Telemetry(observers)
+        self._observed = bool(observers)
         self._dlq = dlq
         self._clock: Clock = clock or (SystemClock() if dlq is None else dlq.clock)
         self._time_ns = self._clock.time_ns
-        self._max_payload = MAX_PAYLOAD if dlq is None else dlq.max_payload
         self._concurrency: Concurrency = concurrency
         self._queue_settings = QueueSettings(
             size=queue_size, overflow=overflow, workers=enqueue_concurrency
         )
         self._grace = shutdown_grace
-        self._types = EventTypes()
+        self._types = EventTypes(max_payload=MAX_PAYLOAD if dlq is None else dlq.max_payload)
         self._registry = Registry()
         self._threads = Threads()
         self._routes = RouteMaker(
@@ -191,16 +191,7 @@ class EventBus:
         event: Any,
         data: Any = None,
         /,
-        *,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        source: str | None = None,
-        tenant: str | None = None,
-        user_id: str | None = None,
-        priority: int | None = None,
-        tags: Sequence[str] = (),
-        headers: Mapping[str, str] | None = None,
-        id: str | None = None,
+        **options: Unpack[PublishOptions],
     ) -> Receipt:
         """Deliver an event, and return when every handler has settled.
 
@@ -230,37 +221,22 @@ class EventBus:
         plan = self._plans.get(event.__class__)
         if plan is None or data is not None:
             plan, event = typed_event(self._plans, event, data)
-        encoded = plan.event_type.codec.check(event, self._max_payload)
+        encoded = plan.check(event)
         parent = current_delivery.get()
         metadata = NO_METADATA
-        if parent is not None or not (
-            correlation_id is None
-            and causation_id is None
-            and source is None
-            and tenant is None
-            and user_id is None
-            and priority is None
-            and not tags
-            and headers is None
-            and id is None
-        ):
-            metadata = made_metadata(
-                id, correlation_id, causation_id, source, tenant, user_id, priority, tags, headers
-            )
-        envelope = Envelope(plan.event_type, event, self._time_ns(), next_sequence(), metadata)
+        if options or parent is not None:
+            metadata = made_metadata(**options)
+        envelope = Envelope(plan.event_type, event, self._time_ns(), sequence.next(), metadata)
         self.metrics.published += 1
-        if self.telemetry or not plan.stages:
+        if self._observed or not plan.stages:
             self._announce(plan, envelope)
-        activity = core.activity
-        activity.count += 1
-        try:
-            deliveries = await core.dispatch(plan, envelope, encoded, parent)
-        finally:
-            activity.end()
+        deliveries, pending = plan.start(envelope, encoded, parent)
         receipt = Receipt(envelope, deliveries)
         if self._history is not None:
             self._history.append(receipt)
-        check_captured(envelope, deliveries, receipt)
+        if pending is not None:
+            await core.settle(pending)
+            check_captured(receipt, deliveries)
         return receipt
 
     async def enqueue(
@@ -282,18 +258,18 @@ class EventBus:
         plan = self._plans.get(event.__class__)
         if plan is None or data is not None:
             plan, event = typed_event(self._plans, event, data)
-        encoded = plan.event_type.codec.check(event, self._max_payload)
+        encoded = plan.check(event)
         metadata = NO_METADATA
         if options or current_delivery.get() is not None:
             metadata = made_metadata(**options)
         if core.queue.full:
             await core.queue.room()
             core = self._core if self._open else self._core_for_nested()
-        envelope = Envelope(plan.event_type, event, self._time_ns(), next_sequence(), metadata)
+        envelope = Envelope(plan.event_type, event, self._time_ns(), sequence.next(), metadata)
         self.metrics.published += 1
-        if self.telemetry or not plan.stages:
+        if self._observed or not plan.stages:
             self._announce(plan, envelope)
-        receipt = Receipt(envelope, waiting=plan)
+        receipt = Receipt(envelope, (), plan)
         if self._history is not None:
             self._history.append(receipt)
         core.activity.count += 1
@@ -375,9 +351,9 @@ class EventBus:
         dlq = self.dlq
         self._core_for_nested()
         plan, payload = typed_event(self._plans, event, data)
-        encoded = plan.event_type.codec.check(payload, self._max_payload)
+        encoded = plan.check(payload)
         envelope = Envelope(
-            plan.event_type, payload, self._time_ns(), next_sequence(), made_metadata(**options)
+            plan.event_type, payload, self._time_ns(), sequence.next(), made_metadata(**options)
         )
         subscription = self._registry.find(handler)
         return await capture_by_hand(
@@ -492,7 +468,6 @@ class EventBus:
             raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
         self._threads.reset()
         self._routes.reset()
-        self._plans.forget()
         core = self._core = await Core.open(
             telemetry=self.telemetry,
             clock=self._clock,
@@ -507,6 +482,7 @@ class EventBus:
             self._core = None
             await core.runtime.close()
             raise
+        self._plans.use(core.compile)
         self._open = True
 
     async def stop(self) -> None:
@@ -519,7 +495,7 @@ class EventBus:
             return
         self._open = False
         try:
-            await core.finish(self._grace)
+            await core.finish(self._grace, self._plans.forget)
         finally:
             self._core = None
             await core.runtime.close()

@@ -11,7 +11,7 @@ from typing import Any
 from eventbus.envelope import Envelope, Metadata, checked_metadata
 from eventbus.errors import InvalidEvent
 from eventbus.event_types import EventType
-from eventbus.ids import next_sequence
+from eventbus.ids import sequence
 
 _DEFAULT_SOURCE = "eventbus"
 _TEXTS = {
@@ -69,7 +69,7 @@ def from_cloudevent(document: Mapping[str, Any]) -> Envelope:
         event_type,
         document.get("data"),
         _time_ns(document.get("time")),
-        next_sequence(),
+        sequence.next(),
         checked_metadata(metadata),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,15 @@ import anyio
 import structlog
 
 from eventbus.activity import Activity
-from eventbus.delivery import Deliverer, Delivery
+from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Concurrency, Dispatcher
 from eventbus.errors import CaptureFailed
 from eventbus.queue import Enqueued, Overflow, Queue
 from eventbus.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
-    from eventbus.envelope import Envelope
-    from eventbus.plan import Plan
+    from eventbus.delivery import Delivery
+    from eventbus.plan import Plan, StartEvent
     from eventbus.ports import Clock, DeadLetters
     from eventbus.receipt import Receipt
     from eventbus.telemetry import Telemetry
@@ -74,7 +74,6 @@ class Core:
         self.activity = Activity()
         self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
         self._dispatcher = Dispatcher(deliverer=self.deliverer, runtime=runtime, concurrency=concurrency)
-        self.dispatch = self._dispatcher.dispatch
         self.runtime = runtime
         self.queue = Queue(
             runtime=runtime,
@@ -83,6 +82,10 @@ class Core:
             workers=queue.workers,
             overflow=queue.overflow,
         )
+
+    def compile(self, plan: Plan) -> StartEvent:
+        """Return how events of ``plan`` are begun; see :meth:`Dispatcher.compile`."""
+        return self._dispatcher.compile(plan)
 
     @classmethod
     async def open(
@@ -107,17 +110,31 @@ class Core:
     async def _deliver_enqueued(self, item: Enqueued) -> None:
         receipt = item.receipt
         try:
-            deliveries = await self.dispatch(item.plan, receipt.envelope, item.encoded, None)
+            deliveries, pending = item.plan.start(receipt.envelope, item.encoded, None)
             receipt.follow(deliveries)
+            if pending is not None:
+                await pending
         finally:
             self.activity.end()
 
-    async def finish(self, grace: float) -> None:
-        """Let what is under way end within ``grace`` seconds, then cut it short and store it."""
+    async def settle(self, pending: Awaitable[None]) -> None:
+        """Await deliveries that have begun, as work that stopping the bus waits for."""
+        self.activity.count += 1
+        try:
+            await pending
+        finally:
+            self.activity.end()
+
+    async def finish(self, grace: float, halt: Callable[[], None]) -> None:
+        """Let what is under way end within ``grace`` seconds, then cut it short and store it.
+
+        ``halt`` is called in between: from then on nothing is begun any more.
+        """
         with anyio.move_on_after(grace):
             await self.activity.wait_idle()
             return
         self._dispatcher.halted = True
+        halt()
         late = sorted({delivery.handler_id for delivery in self.runtime.running})
         _log.warning("shutdown.grace_over", grace=grace, handlers=late, enqueued=len(self.queue))
         self.runtime.interrupt()
@@ -128,7 +145,7 @@ class Core:
         _log.error("shutdown.handlers_stuck", handlers=stuck, waited=_AFTER_GRACE)
 
 
-def check_captured(envelope: Envelope, deliveries: Sequence[Delivery], receipt: Receipt) -> None:
+def check_captured(receipt: Receipt, deliveries: Sequence[Delivery]) -> None:
     """Raise CaptureFailed if a failure of these deliveries could not be stored.
 
     Raises:
@@ -137,7 +154,7 @@ def check_captured(envelope: Envelope, deliveries: Sequence[Delivery], receipt: 
     lost = [delivery for delivery in deliveries if delivery.capture_error is not None]
     if not lost:
         return
-    first = lost[0]
+    first, envelope = lost[0], receipt.envelope
     raise CaptureFailed(
         f"{len(lost)} failed deliveries of {envelope.name!r} {envelope.id} could not be stored "
         f"({', '.join(delivery.handler_id for delivery in lost)}): {first.capture_error}",

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Literal
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-from eventbus.delivery import Deliverer, Delivery
+from eventbus.delivery import Delivery
+from eventbus.direct import direct_start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
+    from eventbus.deliverer import Deliverer
     from eventbus.envelope import Envelope
-    from eventbus.plan import Plan
+    from eventbus.plan import Plan, Route, StartEvent
     from eventbus.runtime import Runtime
 
 Concurrency = Literal["concurrent", "serial"]
 
 
 class Dispatcher:
-    """Runs all deliveries of an event and returns when every one has settled.
+    """Runs all deliveries of an event.
 
     Attributes:
         halted: set when the bus has run out of patience: what has not begun is stored, not run.
@@ -30,52 +33,45 @@ class Dispatcher:
         self._serial = concurrency == "serial"
         self.halted = False
 
-    async def dispatch(
-        self, plan: Plan, envelope: Envelope, encoded: bytes | None, parent: Delivery | None
-    ) -> Sequence[Delivery]:
-        """Deliver an event to every handler of its plan.
+    def compile(self, plan: Plan) -> StartEvent:
+        """Return how events of ``plan`` are begun; see :class:`Plan`.
 
-        A cancellation stores what has not settled, stages that have not begun included, and goes on
-        its way.
+        A cancellation of what is awaited stores what has not settled, stages that have not begun
+        included, and goes on its way.
         """
-        only = plan.only
-        if only is None or self.halted:
-            return await self._dispatch_stages(plan, envelope, encoded, parent)
-        delivery = Delivery(only, envelope, envelope.payload)
-        delivery.encoded = encoded
-        delivery.parent = parent
-        try:
-            pending = self._deliverer.start(delivery, copy_context())
-            if pending is not None:
-                await pending
-        except BaseException:
-            await self._store_unsettled((delivery,))
-            raise
-        return (delivery,)
+        if len(plan.routes) == 1 and self._deliverer.is_direct(plan.routes[0]) and not self.halted:
+            return direct_start(plan.routes[0], recover=self._recover, resume=self._resume)
+        return partial(self._start, plan)
 
-    async def _dispatch_stages(
+    def _start(
         self, plan: Plan, envelope: Envelope, encoded: bytes | None, parent: Delivery | None
-    ) -> Sequence[Delivery]:
-        deliveries: list[Delivery] = []
-        stages: list[list[Delivery]] = []
-        for routes in plan.stages:
-            stage: list[Delivery] = []
-            for route in routes:
-                delivery = Delivery(route, envelope, envelope.payload)
-                delivery.encoded = encoded
-                delivery.parent = parent
-                stage.append(delivery)
-            deliveries += stage
-            stages.append(stage)
+    ) -> tuple[Sequence[Delivery], Awaitable[None] | None]:
+        stages = [
+            [_delivery(route, envelope, encoded, parent) for route in stage] for stage in plan.stages
+        ]
+        deliveries = tuple(delivery for stage in stages for delivery in stage)
+        return deliveries, self._finish(deliveries, self._run(stages)) if deliveries else None
+
+    def _recover(self, delivery: Delivery, error: BaseException, begun: int) -> Awaitable[None]:
+        return self._finish((delivery,), self._deliverer.recover(delivery, error, begun))
+
+    def _resume(self, delivery: Delivery, context: Context, yielded: Any, begun: int) -> Awaitable[None]:
+        return self._finish((delivery,), self._deliverer.resume(delivery, context, yielded, begun))
+
+    async def _finish(self, deliveries: Sequence[Delivery], pending: Awaitable[None]) -> None:
         try:
-            for stage in stages:
-                if self._serial or len(stage) == 1:
-                    await self._run_in_turn(stage)
-                elif not self.halted:
-                    await self._runtime.gather(self._deliverer.start, stage)
+            await pending
         finally:
-            await self._store_unsettled(deliveries)
-        return deliveries
+            unsettled = [delivery for delivery in deliveries if delivery.state is None]
+            if unsettled:
+                await self._deliverer.interrupt(unsettled)
+
+    async def _run(self, stages: Sequence[Sequence[Delivery]]) -> None:
+        for stage in stages:
+            if self._serial or len(stage) == 1:
+                await self._run_in_turn(stage)
+            elif not self.halted:
+                await self._runtime.gather(self._deliverer.start, stage)
 
     async def _run_in_turn(self, stage: Sequence[Delivery]) -> None:
         start = self._deliverer.start
@@ -86,7 +82,9 @@ class Dispatcher:
             if pending is not None:
                 await pending
 
-    async def _store_unsettled(self, deliveries: Sequence[Delivery]) -> None:
-        unsettled = [delivery for delivery in deliveries if delivery.state is None]
-        if unsettled:
-            await self._deliverer.interrupt(unsettled)
+
+def _delivery(route: Route, envelope: Envelope, encoded: bytes | None, parent: Delivery | None) -> Delivery:
+    delivery = Delivery(route, envelope)
+    delivery.encoded = encoded
+    delivery.parent = parent
+    return delivery

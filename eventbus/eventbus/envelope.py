@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus.errors import InvalidEvent
-from eventbus.ids import format_id, next_sequence
+from eventbus.ids import format_id, sequence
 
 if TYPE_CHECKING:
     from eventbus.event_types import EventType
@@ -60,20 +60,20 @@ class Envelope:
     send one.
     """
 
-    __slots__ = ("_event_type", "_metadata", "_payload", "_sequence", "_time_ns")
+    __slots__ = ("_event_type", "_metadata", "_number", "_payload", "_time_ns")
 
     def __init__(
         self,
         event_type: EventType,
         payload: Any,
         time_ns: int,
-        sequence: int,
+        number: int,
         metadata: Metadata = NO_METADATA,
     ) -> None:
         self._event_type = event_type
         self._payload = payload
         self._time_ns = time_ns
-        self._sequence = sequence
+        self._number = number
         self._metadata = metadata
 
     @classmethod
@@ -92,12 +92,12 @@ class Envelope:
 
         event_type = EventType.named(event) if isinstance(event, str) else EventType.of_class(type(event))
         payload = data if isinstance(event, str) else event
-        return cls(event_type, payload, time.time_ns(), next_sequence(), Metadata(**metadata))
+        return cls(event_type, payload, time.time_ns(), sequence.next(), Metadata(**metadata))
 
     @property
     def id(self) -> str:
         """The event's id: a UUIDv7, or what ``publish(id=...)`` was given."""
-        return self._metadata.id or format_id(self._time_ns, self._sequence)
+        return self._metadata.id or format_id(self._time_ns, self._number)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import pydantic
 
 from eventbus.envelope import check_text
 from eventbus.errors import InvalidEvent, UndecodableEvent, UnknownEvent
-from eventbus.payloads import Codec, codec_for
+from eventbus.payloads import MAX_PAYLOAD, Codec, codec_for
 
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON payload of one version into that of the next."""
@@ -28,15 +28,17 @@ class EventType:
 
     __slots__ = ("cls", "codec", "name", "version")
 
-    def __init__(self, name: str, version: int, cls: type[Any] | None) -> None:
+    def __init__(
+        self, name: str, version: int, cls: type[Any] | None, *, max_payload: int = MAX_PAYLOAD
+    ) -> None:
         check_event_name(name)
         self.name = name
         self.version = version
         self.cls = cls
-        self.codec: Codec = codec_for(name, cls)
+        self.codec: Codec = codec_for(name, cls, max_payload)
 
     @classmethod
-    def of_class(cls, event_class: type[Any]) -> EventType:
+    def of_class(cls, event_class: type[Any], *, max_payload: int = MAX_PAYLOAD) -> EventType:
         """Return the type of a pydantic model or a dataclass.
 
         Raises:
@@ -51,12 +53,12 @@ class EventType:
         version = getattr(event_class, "event_version", 1)
         if type(version) is not int or version < 1:
             raise InvalidEvent(f"{event_class.__qualname__}.event_version={version!r} must be an int from 1 up")
-        return cls(name, version, event_class)
+        return cls(name, version, event_class, max_payload=max_payload)
 
     @classmethod
-    def named(cls, name: str) -> EventType:
+    def named(cls, name: str, *, max_payload: int = MAX_PAYLOAD) -> EventType:
         """Return the type of a named event without a class."""
-        return cls(name, 1, None)
+        return cls(name, 1, None, max_payload=max_payload)
 
     def __repr__(self) -> str:
         return f"<EventType {self.name} v{self.version}>"
@@ -80,7 +82,8 @@ _MAX_UNREGISTERED_NAMES = 10_000
 class EventTypes:
     """The event types of one bus, by class and by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_payload: int = MAX_PAYLOAD) -> None:
+        self._max_payload = max_payload
         self._by_class: dict[type[Any], EventType] = {}
         self._by_name: dict[str, EventType] = {}
         self._untyped: dict[str, EventType] = {}
@@ -95,7 +98,7 @@ class EventTypes:
         known = self._by_class.get(cls)
         if known is not None:
             return known
-        event_type = EventType.of_class(cls)
+        event_type = EventType.of_class(cls, max_payload=self._max_payload)
         other = self._by_name.get(event_type.name)
         if other is not None and other.cls is not None:
             raise InvalidEvent(
@@ -111,7 +114,7 @@ class EventTypes:
         if known is None:
             if len(self._untyped) >= _MAX_UNREGISTERED_NAMES:
                 self._untyped.clear()
-            known = self._untyped[name] = EventType.named(name)
+            known = self._untyped[name] = EventType.named(name, max_payload=self._max_payload)
         return known
 
     def find(self, name: str) -> EventType | None:

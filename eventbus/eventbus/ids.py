@@ -18,8 +18,12 @@ _SEED_BITS = 73  # of 74 free bits: counting upwards from the seed never wraps
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
-class _Sequence:
-    """A counter that starts at a random number in every process, forked ones included."""
+class Sequence:
+    """A counter that starts at a random number in every process, forked ones included.
+
+    Attributes:
+        next: returns the next number.
+    """
 
     def __init__(self) -> None:
         self.next: Callable[[], int]
@@ -31,24 +35,21 @@ class _Sequence:
         self.next = itertools.count(seed).__next__
 
 
-_sequence = _Sequence()
-os.register_at_fork(after_in_child=_sequence.reseed)
+sequence = Sequence()
+"""This process's counter; ``sequence.next()`` is the part of an id that makes it unique."""
+
+os.register_at_fork(after_in_child=sequence.reseed)
 
 
-def next_sequence() -> int:
-    """Return the next number of this process's counter: the part of an id that makes it unique."""
-    return _sequence.next()
-
-
-def format_id(time_ns: int, sequence: int) -> str:
-    """Return the UUIDv7 text of a moment (nanoseconds since the epoch) and a sequence number."""
+def format_id(time_ns: int, number: int) -> str:
+    """Return the UUIDv7 text of a moment (nanoseconds since the epoch) and a number of the sequence."""
     milliseconds = (time_ns // _NANOSECONDS_PER_MILLISECOND) & 0xFFFF_FFFF_FFFF
-    high = (sequence >> 62) & 0xFFF
-    low = sequence & 0x3FFF_FFFF_FFFF_FFFF
+    high = (number >> 62) & 0xFFF
+    low = number & 0x3FFF_FFFF_FFFF_FFFF
     text = f"{(milliseconds << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_id() -> str:
     """Return a new UUIDv7 as text, later in order than every id this process made before."""
-    return format_id(time.time_ns(), _sequence.next())
+    return format_id(time.time_ns(), sequence.next())

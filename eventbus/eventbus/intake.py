@@ -14,7 +14,7 @@ from eventbus.event_types import EventTypes
 from eventbus.plan import Plan
 
 if TYPE_CHECKING:
-    from eventbus.plan import RouteMaker
+    from eventbus.plan import CompileStart, RouteMaker, StartEvent
     from eventbus.registry import Registry
 
 _log = structlog.get_logger("eventbus")
@@ -35,6 +35,10 @@ class PublishOptions(TypedDict, total=False):
     id: str | None
 
 
+def _refuse(_plan: Plan) -> StartEvent:
+    raise AssertionError("events are planned while the bus runs")
+
+
 class Plans:
     """The plan of every event type, made when the first such event comes."""
 
@@ -44,7 +48,13 @@ class Plans:
         self._routes = routes
         self._plans: dict[type[Any] | str, Plan] = {}
         self._told: set[str] = set()
+        self._compile_start: CompileStart = _refuse
         self.get = self._plans.get
+
+    def use(self, compile_start: CompileStart) -> None:
+        """Make all plans anew, for a bus that has just started."""
+        self._compile_start = compile_start
+        self._plans.clear()
 
     def forget(self) -> None:
         """Make all plans anew: somebody subscribed or unsubscribed."""
@@ -60,7 +70,7 @@ class Plans:
 
     def _make(self, key: type[Any] | str, event_type: Any) -> Plan:
         routes = [self._routes.make(found, event_type.name) for found in self._registry.match(event_type)]
-        plan = Plan(event_type, routes)
+        plan = Plan(event_type, routes, self._compile_start)
         if len(self._plans) >= _MAX_PLANS:  # names may be endless
             self._plans.clear()
         self._plans[key] = plan

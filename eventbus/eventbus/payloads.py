@@ -8,9 +8,9 @@ and the bytes are kept, so that a handler that changes the event cannot change w
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 from datetime import date, datetime, time, timedelta
+from math import isfinite
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 from uuid import UUID
 
@@ -25,6 +25,7 @@ MAX_PAYLOAD = 1_048_576
 """The largest encoded payload, in bytes, unless the dead-letter queue says otherwise."""
 
 _ESCAPED = 6  # JSON writes an ASCII character in at most 6 bytes, \u0000
+_LEAST, _MOST = -(2**63), 2**64 - 1  # larger integers are rare, and as long as they like
 _FIXED = 64  # and a scalar of these types in less than this:
 _FIXED_SIZE: frozenset[type] = frozenset({bool, type(None), datetime, date, time, timedelta, UUID})
 _PLAIN = _FIXED_SIZE | {int, float, str}
@@ -33,14 +34,14 @@ _PLAIN = _FIXED_SIZE | {int, float, str}
 class Codec(Protocol):
     """Checks, encodes and decodes the payloads of one event type."""
 
-    def check(self, payload: Any, limit: int) -> bytes | None:
-        """Make sure that ``payload`` can be stored in ``limit`` bytes.
+    def check(self, payload: Any) -> bytes | None:
+        """Make sure that ``payload`` can be stored.
 
         Returns the encoded bytes when it had to encode, None when it could tell without.
 
         Raises:
             InvalidEvent: it cannot be encoded.
-            PayloadTooLarge: its encoding is larger than ``limit`` bytes.
+            PayloadTooLarge: its encoding is larger than the limit.
         """
         ...
 
@@ -81,15 +82,16 @@ def _limited(name: str, encoded: bytes, limit: int) -> bytes:
 class ClassCodec:
     """The codec of a pydantic model or a dataclass with open types: it always encodes."""
 
-    def __init__(self, name: str, cls: type[Any]) -> None:
+    def __init__(self, name: str, cls: type[Any], limit: int) -> None:
         self._name = name
+        self._limit = limit
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
         self._serializer = adapter.serializer
         self._validator = adapter.validator
 
-    def check(self, payload: Any, limit: int) -> bytes | None:
+    def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`."""
-        return _limited(self._name, self.encode(payload), limit)
+        return _limited(self._name, self.encode(payload), self._limit)
 
     def encode(self, payload: Any) -> bytes:
         """See :class:`Codec`."""
@@ -120,44 +122,44 @@ class ClassCodec:
 class PlainCodec(ClassCodec):
     """The codec of a class whose fields are all scalars: it seldom needs to encode."""
 
-    def __init__(self, name: str, cls: type[Any], field_names: tuple[str, ...]) -> None:
-        super().__init__(name, cls)
-        self._overhead = 2 + sum(len(field) * _ESCAPED + 4 + _FIXED for field in field_names)
+    def __init__(self, name: str, cls: type[Any], limit: int, field_names: tuple[str, ...]) -> None:
+        super().__init__(name, cls, limit)
+        overhead = 2 + sum(len(field) * _ESCAPED + 4 + _FIXED for field in field_names)
+        self._most_characters = (limit - overhead) // _ESCAPED
 
-    def check(self, payload: Any, limit: int) -> bytes | None:
+    def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`. The values are looked at, not the annotations, which nobody enforces."""
-        budget = limit - self._overhead
+        characters = 0
         for value in payload.__dict__.values():
-            kind = type(value)
+            kind = value.__class__
             if kind is str:
                 if not value.isascii():
-                    return super().check(payload, limit)
-                budget -= len(value) * _ESCAPED
+                    return super().check(payload)
+                characters += len(value)
             elif kind is int:
-                if value.bit_length() > 64:
-                    return super().check(payload, limit)
+                if not _LEAST <= value <= _MOST:
+                    return super().check(payload)
             elif kind is float:
-                if not math.isfinite(value):
+                if not isfinite(value):
                     raise InvalidEvent(
                         f"the payload of {self._name!r} holds {value!r}, which JSON cannot carry; "
                         "send None, a text or a Decimal instead"
                     )
             elif kind not in _FIXED_SIZE:
-                return super().check(payload, limit)
-        if budget < 0:
-            return super().check(payload, limit)
-        return None
+                return super().check(payload)
+        return None if characters <= self._most_characters else super().check(payload)
 
 
 class JsonCodec:
     """The codec of a named event without a class: JSON values, which come back as they went."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, limit: int) -> None:
         self._name = name
+        self._limit = limit
 
-    def check(self, payload: Any, limit: int) -> bytes | None:
+    def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`."""
-        return _limited(self._name, self.encode(payload), limit)
+        return _limited(self._name, self.encode(payload), self._limit)
 
     def encode(self, payload: Any) -> bytes:
         """See :class:`Codec`."""
@@ -195,17 +197,17 @@ class JsonCodec:
             )
 
 
-def codec_for(name: str, cls: type[Any] | None) -> Codec:
-    """Choose the codec of an event type.
+def codec_for(name: str, cls: type[Any] | None, limit: int) -> Codec:
+    """Choose the codec of an event type, for payloads of at most ``limit`` bytes when encoded.
 
     Raises:
         InvalidEvent: pydantic cannot make a schema of the class.
     """
     if cls is None:
-        return JsonCodec(name)
+        return JsonCodec(name, limit)
     try:
         names = _plain_fields(cls)
-        return ClassCodec(name, cls) if names is None else PlainCodec(name, cls, names)
+        return ClassCodec(name, cls, limit) if names is None else PlainCodec(name, cls, limit, names)
     except (pydantic.errors.PydanticUserError, pydantic_core.SchemaError, NameError) as error:
         raise InvalidEvent(
             f"event {name!r}: pydantic cannot make a schema of {cls.__qualname__}: {error}"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from eventbus.threads import Threads
 
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
+CompileStart: TypeAlias = "Callable[[Plan], StartEvent]"
+Started: TypeAlias = "tuple[Sequence[Delivery], Awaitable[None] | None]"
+StartEvent: TypeAlias = "Callable[[Envelope, bytes | None, Delivery | None], Started]"
 
 
 class Route:
@@ -80,23 +83,29 @@ class Plan:
 
     Attributes:
         event_type: the type.
-        stages: the routes, stage by stage.
-        only: the one route when there is just one, else None.
+        check: makes sure that a payload can be stored, see :class:`~eventbus.payloads.Codec`.
+        routes: the ways to its handlers, in order.
+        stages: the same, stage by stage.
+        start: begins an event: takes its envelope, the encoded payload if there is one, and the
+            delivery whose handler published it; returns the deliveries, and what to await until all
+            have settled, None when they have.
     """
 
-    __slots__ = ("event_type", "only", "stages")
+    __slots__ = ("check", "event_type", "routes", "stages", "start")
 
-    def __init__(self, event_type: EventType, routes: Sequence[Route]) -> None:
+    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_start: CompileStart) -> None:
         self.event_type = event_type
+        self.check = event_type.codec.check
         self.stages = tuple(
             tuple(stage) for _, stage in groupby(routes, key=lambda route: route.subscription.stage)
         )
-        self.only = routes[0] if len(routes) == 1 else None
+        self.routes = tuple(routes)
+        self.start = compile_start(self)
 
     @property
     def handler_ids(self) -> tuple[str, ...]:
         """The ids of all handlers, in order."""
-        return tuple(route.handler_id for stage in self.stages for route in stage)
+        return tuple(route.handler_id for route in self.routes)
 
 
 class RouteMaker:

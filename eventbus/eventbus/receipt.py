@@ -43,7 +43,7 @@ class Receipt:
     __slots__ = ("_deliveries", "_envelope", "_waiting")
 
     def __init__(
-        self, envelope: Envelope, deliveries: Sequence[Delivery] = (), *, waiting: Plan | None = None
+        self, envelope: Envelope, deliveries: Sequence[Delivery] = (), waiting: Plan | None = None
     ) -> None:
         self._envelope = envelope
         self._deliveries = deliveries

@@ -6,13 +6,14 @@ import json
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from eventbus.delivery import Deliverer, Delivery
+from eventbus.delivery import Delivery
 from eventbus.envelope import Envelope, Metadata, ReplayInfo
 from eventbus.errors import InvalidEvent, UndecodableEvent
-from eventbus.ids import next_sequence
+from eventbus.ids import sequence
 from eventbus.ports import FailedAgain, Interrupted, RedeliveryOutcome, StoredDelivery, Succeeded, Undecodable, Unhandled
 
 if TYPE_CHECKING:
+    from eventbus.deliverer import Deliverer
     from eventbus.event_types import EventTypes
     from eventbus.plan import RouteMaker
     from eventbus.registry import Registry
@@ -38,7 +39,7 @@ async def redeliver(
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
     route = routes.make(subscription, stored.event_name)
-    delivery = Delivery(route, envelope, envelope.payload)
+    delivery = Delivery(route, envelope)
     delivery.encoded = stored.payload
     delivery.redelivered = True
     delivery.attempt = stored.attempt
@@ -69,7 +70,7 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
         replay=ReplayInfo(stored.dead_letter_id, stored.attempt, stored.first_failed_at),
     )
     return Envelope(
-        event_type, payload, int(stored.occurred_at.timestamp() * 1_000_000) * 1000, next_sequence(), metadata
+        event_type, payload, int(stored.occurred_at.timestamp() * 1_000_000) * 1000, sequence.next(), metadata
     )
 
 

@@ -44,6 +44,15 @@ class Runtime(Protocol):
         """
         ...
 
+    @property
+    def eager(self) -> bool:
+        """Whether a handler may be begun by hand, and handed to :meth:`resume` only when it waits."""
+        ...
+
+    def resume(self, delivery: Delivery, context: Context | None, yielded: Any) -> Awaitable[None]:
+        """Return what takes a handler that was begun by hand, and waits for ``yielded``, to its end."""
+        ...
+
     async def wait(self, delivery: Delivery, waiting: Coroutine[Any, Any, None]) -> None:
         """Await something on behalf of a delivery, so that :meth:`interrupt` ends the wait."""
         ...
@@ -91,8 +100,10 @@ async def open_runtime() -> Runtime:
 def _begin(delivery: Delivery) -> Any:
     """Enter the delivery and run its handler up to its first wait; StopIteration when there is none."""
     current_delivery.set(delivery)
-    delivery.coroutine = coroutine = delivery.route.invoke(delivery)
-    return coroutine.send(None)
+    coroutine = delivery.route.invoke(delivery)
+    yielded = coroutine.send(None)
+    delivery.coroutine = coroutine
+    return yielded
 
 
 @types.coroutine
@@ -140,6 +151,8 @@ async def _guarded(work: Callable[[], Awaitable[None]]) -> None:
 class AsyncioRuntime:
     """Runs deliveries on asyncio, with native tasks where there must be tasks."""
 
+    eager = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: dict[Delivery, asyncio.Task[Any]] = {}
@@ -151,6 +164,10 @@ class AsyncioRuntime:
             yielded = _begin(delivery) if context is None else context.run(_begin, delivery)
         except StopIteration:
             return None
+        return self.resume(delivery, context, yielded)
+
+    def resume(self, delivery: Delivery, context: Context | None, yielded: Any) -> Awaitable[None]:
+        """See :class:`Runtime`."""
         return self._resume(delivery, context, delivery.coroutine, yielded, delivery.route.timeout)
 
     async def wait(self, delivery: Delivery, waiting: Coroutine[Any, Any, None]) -> None:
@@ -298,6 +315,8 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
 class AnyioRuntime:
     """Runs deliveries through anyio: the way for trio."""
 
+    eager = False  # a handler's cancel scope must be there before the handler is
+
     def __init__(self, background: TaskGroup) -> None:
         self._background = background
         self._cancelled = anyio.get_cancelled_exc_class()
@@ -310,6 +329,10 @@ class AnyioRuntime:
     def attempt(self, delivery: Delivery, context: Context | None) -> Awaitable[None] | None:
         """See :class:`Runtime`."""
         return self._attempt(delivery, context)
+
+    def resume(self, delivery: Delivery, context: Context | None, yielded: Any) -> Awaitable[None]:
+        """See :class:`Runtime`; nobody calls it, as nothing is begun by hand here."""
+        raise NotImplementedError
 
     async def _attempt(self, delivery: Delivery, context: Context | None) -> None:
         async def handler() -> None:

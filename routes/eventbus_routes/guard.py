@@ -130,7 +130,7 @@ class Guarded:
         check(principal, action)
         parameters = read_parameters(request, action.parameters)
         body = await _body_of(request, action)
-        call = Call[Any, Any](
+        call: Call[Any, Any] = Call(
             admin=self._admin,
             principal=principal,
             path=request.path_params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -92,7 +93,8 @@ def problem_of(error: Exception, request: Request) -> Problem:
         _log.error("admin.store_unavailable", error=str(error), **where)
         wait = _RETRY_SOON if error.retryable else _RETRY_LATER
         return _unavailable("the dead-letter store is not available", "store-unavailable", wait)
-    _log.error("admin.failed", exc_info=error, **where)
+    # As text: a renderer of exc_info may print the frames' variables, and with them the token.
+    _log.error("admin.failed", exception="".join(traceback.format_exception(error)), **where)
     return Problem(500, "the request failed unexpectedly; the application's log says why")
 
 
@@ -111,7 +113,7 @@ class ProblemDocument(Document):
         """Render ``problem``; ``instance`` is the path that was asked for."""
         content: dict[str, Any] = {
             "type": "about:blank" if problem.kind is None else f"urn:eventbus:problem:{problem.kind}",
-            "title": HTTPStatus(problem.status).phrase,
+            "title": _title(problem.status),
             "status": problem.status,
             "detail": problem.detail,
             "instance": quote(request.scope["path"], errors="replace"),
@@ -119,3 +121,10 @@ class ProblemDocument(Document):
         if problem.errors:
             content["errors"] = [dict(error) for error in problem.errors]
         super().__init__(content, problem.status, problem.headers)
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"Status {status}"  # a host may raise one that no standard names

@@ -23,6 +23,13 @@ _StateSet = Annotated[
 ]
 
 
+def _as_said(value: object) -> object:
+    # 1 equals True, but nobody who writes it has said the word.
+    if value is True or value is None:
+        return value
+    raise ValueError("must be true, or left out")
+
+
 class Question(BaseModel):
     """Base of what a client may say: what is not named is refused."""
 
@@ -93,7 +100,7 @@ class OperationFilter(LetterFilter):
         everything: True, and no other field, means every letter.
     """
 
-    everything: Literal[True] | None = None
+    everything: Annotated[Literal[True] | None, BeforeValidator(_as_said)] = None
 
     @model_validator(mode="after")
     def _says_what_it_means(self) -> OperationFilter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -74,10 +75,11 @@ async def _bounded_body(request: Request) -> bytes:
         raise too_long
     content = bytearray()
     try:
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > MAX_BODY:
-                raise too_long
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                content += chunk
+                if len(content) > MAX_BODY:
+                    raise too_long
     except ClientDisconnect:
         raise Problem(400, "the client went away before its request was complete") from None
     return bytes(content)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route, Router
 
-from eventbus.errors import NoDeadLetterQueue
 from eventbus_routes.api import dead_letters, operations, statistics
 from eventbus_routes.guard import Admin, Guarded
 
@@ -40,8 +39,6 @@ def admin_router(bus: EventBus, *, access: AccessPolicy, replay_wait: float = 10
         raise TypeError(f"access={access!r} cannot be called; give an access policy such as bearer_tokens()")
     if not math.isfinite(replay_wait) or replay_wait < 0:
         raise ValueError(f"replay_wait={replay_wait!r} must be a finite number of seconds, 0 or more")
-    if bus.dlq is None:
-        raise NoDeadLetterQueue("the admin is about dead letters; make the bus with dlq=DeadLetterQueue(...)")
     admin = Admin(bus=bus, dlq=bus.dlq, access=access, replay_wait=replay_wait)
     return Router(
         # Without methods= a route takes them all, so that even a refused method meets the guard first.

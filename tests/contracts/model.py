@@ -91,9 +91,11 @@ class Pair:
         return self.ids.get(key, "0195f0a0-0000-7000-8000-000000000000")
 
     def lease(self, number: int) -> Lease:
-        """Return one of all the leases that were ever given out."""
+        """Return one of all the leases that were ever given out; 0 is the latest."""
         return (
-            self.leases[number % len(self.leases)] if self.leases else Lease(dead_letter_id="none", token=1)
+            self.leases[-1 - number % len(self.leases)]
+            if self.leases
+            else Lease(dead_letter_id="none", token=1)
         )
 
     def owned(self, lease: Lease) -> Row | None:
@@ -170,6 +172,12 @@ class Pair:
         row.attempts, row.retries, row.token = row.attempts + 1, row.retries + 1, row.token + 1
         row.lease_until = self.now + timedelta(seconds=LEASE)
         return Claim
+
+    async def crash(self, key: Key) -> None:
+        """Let the one who claims a letter die, and another one take it over."""
+        await self.claim([key])
+        await self.tick(LEASE + 1)
+        await self.claim([key])
 
     async def heartbeat(self, number: int) -> None:
         """Extend one of the leases ever given out."""

@@ -11,13 +11,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-try:
-    from eventbus import EventBus
-    from eventbus_dlq import DeadLetterQueue
-except ImportError:
-    import sys, os
-    sys.path.insert(0, os.path.dirname(__file__))
-    from fake import EventBus, DeadLetterQueue
+from eventbus import EventBus, TelemetryEvent
+from eventbus_dlq import DeadLetterQueue, DeadLetterStore
 from eventbus_dlq.memory import MemoryStore
 from eventbus_routes import Permission, Principal, admin_router, bearer_tokens
 
@@ -38,9 +33,10 @@ PRINCIPALS = {
 class Shop:
     """Two handlers that fail while ``broken``; ``billing.charge`` also waits while ``closed``."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.bus = EventBus(dlq=DeadLetterQueue(self.store))
+    def __init__(self, store: DeadLetterStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        self.bus = EventBus(dlq=DeadLetterQueue(self.store), observers=[self._observe])
+        self.resolved = anyio.Event()
         self.broken = True
         self.charged: list[Any] = []
         self.open = anyio.Event()
@@ -48,6 +44,10 @@ class Shop:
         self.busy = anyio.Event()
         self.bus.on("order.placed", id="billing.charge")(self._charge)
         self.bus.on("order.shipped", id="mail.send")(self._send)
+
+    def _observe(self, event: TelemetryEvent) -> None:
+        if event.name == "dead_letter.resolved":
+            self.resolved.set()
 
     async def _charge(self, order: Any) -> None:
         self.busy.set()

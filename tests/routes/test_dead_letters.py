@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime, timedelta
 
 import anyio
@@ -10,6 +11,7 @@ from admin_shop import MOUNTED_AT, Client, Shop, assert_problem, client_of
 from letters import build_letter
 
 LETTERS = "/api/dead-letters"
+DEEP = functools.reduce(lambda inner, _: [inner], range(399), list[object]())
 
 
 async def ids_of(admin: Client, token: str = "admin", **parameters: object) -> list[str]:
@@ -94,7 +96,7 @@ async def test_a_letter_is_shown_whole_to_an_operator(shop: Shop, admin: Client)
     assert letter["headers"] == {"trace": "abc"}
     assert letter["annotations"] == {}
     assert letter["error"]["type"] == "ConnectionError"
-    assert "card terminal is offline" in letter["error"]["traceback"] or letter["error"]["traceback"]
+    assert "_charge" in letter["error"]["traceback"]
     (attempt,) = letter["history"]
     assert attempt["number"] == 1
     assert attempt["error"]["message"] == "card terminal is offline"
@@ -116,7 +118,7 @@ async def test_a_viewer_sees_why_but_not_what(shop: Shop, admin: Client) -> None
     [
         (b'{"a":"\\ud800"}', {"a": "\ud800"}),
         (b'{"a":NaN}', None),
-        (b"[" * 400 + b"]" * 400, eval("[" * 90 + "]" * 90)),  # noqa: S307 -- replaced below
+        (b"[" * 400 + b"]" * 400, DEEP),
         (b"[" * 100_000, None),
         (b"\xff", None),
         (b'"plain"', "plain"),
@@ -130,10 +132,7 @@ async def test_a_payload_of_any_shape_breaks_no_answer(
     await shop.store.add([letter])
     response = await admin("GET", f"{LETTERS}/{letter.id}")
     assert response.status_code == 200, response.text
-    if stored.startswith(b"[[") and shown is not None:
-        assert response.content.count(b"[") > 400
-    else:
-        assert response.json()["payload"] == shown
+    assert response.json()["payload"] == shown
 
 
 async def test_causes_and_annotations_come_along(shop: Shop, admin: Client) -> None:
@@ -189,20 +188,12 @@ async def test_a_long_replay_is_answered_with_the_place_where_to_look(shop: Shop
         place = response.headers["location"]
         assert place == f"{MOUNTED_AT}{LETTERS}/{letter_id}"
         await shop.busy.wait()
-        assert_problem(
-            await admin("POST", f"{LETTERS}/{letter_id}/resolve", json={}), 409, kind="lease-held"
-        )
+        assert_problem(await admin("POST", f"{LETTERS}/{letter_id}/resolve", json={}), 409, kind="lease-held")
         assert (await admin("GET", place.removeprefix(MOUNTED_AT))).json()["state"] == "running"
         shop.open.set()
-        await settled(shop, letter_id, "resolved")
+        await shop.resolved.wait()
+    assert (await shop.store.get(letter_id)).state == "resolved"
     assert shop.charged
-
-
-async def settled(shop: Shop, letter_id: str, state: str) -> None:
-    """Return when the letter has reached ``state``; the runner gives the loop up in between."""
-    with anyio.fail_after(5):
-        while (await shop.store.get(letter_id)).state != state:
-            await anyio.lowlevel.checkpoint()
 
 
 async def test_a_client_that_goes_away_does_not_cancel_its_replay(shop: Shop) -> None:
@@ -216,7 +207,8 @@ async def test_a_client_that_goes_away_does_not_cancel_its_replay(shop: Shop) ->
         clients.cancel_scope.cancel()
     assert (await shop.store.get(letter_id)).state == "running"
     shop.open.set()
-    await settled(shop, letter_id, "resolved")
+    await shop.resolved.wait()
+    assert (await shop.store.get(letter_id)).state == "resolved"
 
 
 async def test_a_second_replay_meanwhile_is_a_conflict(shop: Shop, admin: Client) -> None:
@@ -238,11 +230,11 @@ async def test_a_resolved_letter_cannot_be_replayed(shop: Shop, admin: Client) -
 
 
 @pytest.mark.parametrize(("verb", "state"), [("resolve", "resolved"), ("discard", "discarded")])
-async def test_a_person_closes_a_letter_with_a_note(
-    shop: Shop, admin: Client, verb: str, state: str
-) -> None:
+async def test_a_person_closes_a_letter_with_a_note(shop: Shop, admin: Client, verb: str, state: str) -> None:
     letter_id = await shop.fail()
-    response = await admin("POST", f"{LETTERS}/{letter_id}/{verb}", token="operator", json={"note": "by hand"})
+    response = await admin(
+        "POST", f"{LETTERS}/{letter_id}/{verb}", token="operator", json={"note": "by hand"}
+    )
     assert response.status_code == 200
     assert response.json() == {
         "dead_letter_id": letter_id,

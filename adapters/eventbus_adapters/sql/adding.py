@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,18 +18,11 @@ from eventbus_dlq import moves
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.counts import Deltas
-
-
-class Arrival(NamedTuple):
-    """A letter on its way in, with the row it would be."""
-
-    letter: DeadLetter
-    row: tuple[Value, ...]
 
 
 def _inserting(insert: Any) -> Any:
@@ -47,41 +40,44 @@ _ATTEMPTS = ROW.index("attempts")
 _CREATED = ROW.index("created_us")
 
 
-def add(connection: Connection, deltas: Deltas, arrivals: Sequence[Arrival]) -> list[str]:
-    """Keep letters; return the ids under which they are kept, in order.
+def add(
+    connection: Connection, deltas: Deltas, arrived: Sequence[DeadLetter], rows: list[tuple[Value, ...]]
+) -> list[str]:
+    """Keep letters, each with the row it would be; return the ids under which they are kept, in order.
 
     Raises:
         ValueError: an id is already taken by the letter of another event or handler.
     """
-    rows = [arrival.row for arrival in arrivals]
     try:
-        inserted = _INSERT.many(connection, rows)
+        inserted = _INSERT.many_at_once(connection, rows)
     except IntegrityError:
-        for arrival in arrivals:
-            _refuse_taken_id(connection, arrival.letter)
+        for letter in arrived:
+            _refuse_taken_id(connection, letter)
         raise
     if inserted == len(rows):
         for row in rows:
             _count(deltas, row)
-        return [arrival.letter.id for arrival in arrivals]
-    return _add_or_merge(connection, deltas, arrivals, inserted)
+        return [letter.id for letter in arrived]
+    return _add_or_merge(connection, deltas, zip(arrived, rows, strict=True), inserted)
 
 
 def _add_or_merge(
-    connection: Connection, deltas: Deltas, arrivals: Sequence[Arrival], inserted: int
+    connection: Connection,
+    deltas: Deltas,
+    arrivals: Iterable[tuple[DeadLetter, tuple[Value, ...]]],
+    inserted: int,
 ) -> list[str]:
     """Merge the arrivals that were not ``inserted``: new rows are the last ones of the table."""
     newest = _LAST_SEQ.run(connection).scalar_one()
     fresh = set(range(newest - inserted + 1, newest + 1))
     ids: list[str] = []
-    for arrival in arrivals:
-        letter = arrival.letter
+    for letter, new in arrivals:
         row = row_by_key(connection, letter.event_id, letter.handler_id)
         if row is None:
             raise AssertionError(f"dead letter {letter.id} was neither inserted nor known")
         if row["seq"] in fresh:
             fresh.remove(row["seq"])
-            _count(deltas, arrival.row)
+            _count(deltas, new)
         else:
             _refuse_taken_id(connection, letter)
             _merge(connection, deltas, row, letter)

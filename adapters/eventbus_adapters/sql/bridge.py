@@ -59,19 +59,19 @@ def waiter(about: Callable[[], str] | None = None) -> Waiter[Any]:
     such a failure is of no interest.
     """
     try:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
-        task = None
-    return _OnTrio(about) if task is None else _OnAsyncio(about)
+        return _OnTrio(about)
+    if asyncio.current_task(loop) is None:  # trio as a guest of asyncio's loop
+        return _OnTrio(about)
+    return _OnAsyncio(loop, about)
 
 
 class _Reported:
     """Logs a failure that has lost its caller."""
 
     __slots__ = ("_about",)
-
-    def __init__(self, about: Callable[[], str] | None) -> None:
-        self._about = about
+    _about: Callable[[], str] | None
 
     def lost(self, error: Exception) -> None:
         if self._about is not None:
@@ -83,10 +83,10 @@ class _OnAsyncio(_Reported, Generic[T]):
 
     __slots__ = ("_future", "loop")
 
-    def __init__(self, about: Callable[[], str] | None) -> None:
-        super().__init__(about)
-        self.loop: Any = asyncio.get_running_loop()
-        self._future: asyncio.Future[T] = self.loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop, about: Callable[[], str] | None) -> None:
+        self._about = about
+        self.loop: Any = loop
+        self._future: asyncio.Future[T] = loop.create_future()
 
     async def wait(self) -> T:
         try:
@@ -97,13 +97,13 @@ class _OnAsyncio(_Reported, Generic[T]):
             raise
 
     def answer(self, outcome: T | Failed) -> None:
-        if isinstance(outcome, Failed):
-            if self._future.done():
-                self.lost(outcome.error)
-            else:
-                self._future.set_exception(outcome.error)
-        elif not self._future.done():
-            self._future.set_result(outcome)
+        if not isinstance(outcome, Failed):
+            if not self._future.done():
+                self._future.set_result(outcome)
+        elif self._future.done():
+            self.lost(outcome.error)
+        else:
+            self._future.set_exception(outcome.error)
 
     def _report(self) -> None:
         error = self._future.exception()
@@ -117,7 +117,7 @@ class _OnTrio(_Reported, Generic[T]):
     __slots__ = ("_abandoned", "_event", "_outcome", "loop")
 
     def __init__(self, about: Callable[[], str] | None) -> None:
-        super().__init__(about)
+        self._about = about
         self.loop: Any = current_token().native_token
         self._event = anyio.Event()
         self._outcome: T | Failed | None = None

@@ -78,9 +78,9 @@ def row_of(letter: DeadLetter, before: DeadLetterState | None = None) -> tuple[V
 def standing_of(letter: DeadLetter, before: DeadLetterState | None) -> tuple[Value, ...]:
     """Return the columns ``STANDING`` of a letter: what every verb may change."""
     return (
-        letter.state.value,
-        None if letter.reason is None else letter.reason.value,
-        None if before is None else before.value,
+        str(letter.state),
+        None if letter.reason is None else str(letter.reason),
+        None if before is None else str(before),
         letter.attempts,
         letter.retries,
         letter.crashes,
@@ -100,9 +100,9 @@ def _plain_error(error: ErrorRecord) -> tuple[Value, ...]:
         error.type,
         error.message[:SUMMARY_MESSAGE],
         error.code,
-        error.kind.value,
-        error.category.value,
-        error.route.value,
+        str(error.kind),
+        str(error.category),
+        str(error.route),
     )
 
 
@@ -122,7 +122,7 @@ def _wide_error(error: ErrorRecord) -> bytes:
 
 
 def _history(history: tuple[Attempt, ...], last: ErrorRecord) -> bytes:
-    return to_json([_attempt(attempt, last) for attempt in history])
+    return to_json([_attempt(attempt, last) for attempt in history]) if history else b"[]"
 
 
 def _attempt(attempt: Attempt, last: ErrorRecord) -> dict[str, Any]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
     from sqlalchemy.sql import ClauseElement
     from sqlalchemy.sql.compiler import SQLCompiler
+
+
+_LARGEST = 128  # rows in one statement: SQLite takes 32,766 parameters
+
+
+@lru_cache
+def _widened(sql: str, columns: int, rows: int) -> str:
+    """Return an INSERT of one row as an INSERT of many."""
+    row = "(" + ", ".join("?" * columns) + ")"
+    return sql.replace(row, ", ".join([row] * rows))
 
 
 class Prepared:
@@ -31,6 +43,25 @@ class Prepared:
     def many(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
         """Execute it for each of ``rows``; return how many rows it changed."""
         return connection.exec_driver_sql(self.sql(connection), rows).rowcount
+
+    def many_at_once(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Execute an INSERT for all of ``rows``, many with one statement; return how many it inserted.
+
+        A thread gives up the interpreter's lock once per statement. Row by row, it would have to wait for
+        the lock after each one while a busy event loop holds it.
+        """
+        sql = self.sql(connection)
+        if connection.dialect.paramstyle != "qmark":
+            return self.many(connection, rows)
+        inserted = start = 0
+        while start < len(rows):
+            size = min(
+                _LARGEST, 1 << (len(rows) - start).bit_length() - 1
+            )  # few sizes: few statements to keep
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            inserted += connection.exec_driver_sql(_widened(sql, len(self._names), size), values).rowcount
+            start += size
+        return inserted
 
     def sql(self, connection: Connection) -> str:
         """Return its text for the connection's dialect."""

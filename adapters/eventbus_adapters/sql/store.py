@@ -11,7 +11,6 @@ from anyio import to_thread
 from pydantic_core import PydanticSerializationError
 
 from eventbus_adapters.sql import claims, finding, totals, verbs
-from eventbus_adapters.sql.adding import Arrival
 from eventbus_adapters.sql.bridge import waiter
 from eventbus_adapters.sql.cursor import position_of
 from eventbus_adapters.sql.encoding import row_of
@@ -112,11 +111,11 @@ class SqlStore:
             return []
         threads = self._opened()
         try:
-            arrivals = [Arrival(letter, row_of(letter)) for letter in letters]
+            rows = [row_of(letter) for letter in letters]
         except PydanticSerializationError as error:
             raise self._unfit(letters, error) from error
         waiting = waiter(partial(_adding, letters))
-        threads.writer.put(Add(arrivals, waiting))
+        threads.writer.put(Add(letters, rows, waiting))
         ids: Sequence[str] = await waiting.wait()
         return ids
 

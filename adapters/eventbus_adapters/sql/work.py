@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from eventbus_adapters.sql.adding import Arrival
     from eventbus_adapters.sql.bridge import Waiter
     from eventbus_adapters.sql.counts import Deltas
+    from eventbus_adapters.sql.encoding import Value
+    from eventbus_dlq.letter import DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ class Change:
     waiter: Waiter[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Add:
     """Letters to be added; neighbours are added by one statement."""
 
-    arrivals: Sequence[Arrival]
+    letters: Sequence[DeadLetter]
+    rows: Sequence[tuple[Value, ...]]
     waiter: Waiter[Any]
 
 

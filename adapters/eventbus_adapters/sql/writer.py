@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbus.errors import EventBusError
-from eventbus_adapters.sql.adding import Arrival, add
+from eventbus_adapters.sql.adding import add
 from eventbus_adapters.sql.bridge import Failed, deliver
 from eventbus_adapters.sql.counts import Deltas
 from eventbus_adapters.sql.engine import Database, Held
@@ -59,7 +59,7 @@ class Writer:
             if isinstance(job, Stop):
                 return jobs, job
             jobs.append(job)
-            rows += len(job.arrivals) if isinstance(job, Add) else 1
+            rows += len(job.letters) if isinstance(job, Add) else 1
             job = self._mailbox.take_waiting() if rows < _MAX_ROWS else None
         return jobs, None
 
@@ -118,9 +118,10 @@ def _outcomes(connection: Connection, deltas: Deltas, run: list[Add] | Change) -
         except EventBusError as error:  # a refusal, before anything was written
             yield Failed(error)
         return
-    arrivals: list[Arrival] = [arrival for job in run for arrival in job.arrivals]
-    ids = add(connection, deltas, arrivals)
+    letters = [letter for job in run for letter in job.letters]
+    rows = [row for job in run for row in job.rows]
+    ids = add(connection, deltas, letters, rows)
     end = 0
     for job in run:
-        start, end = end, end + len(job.arrivals)
+        start, end = end, end + len(job.letters)
         yield ids[start:end]

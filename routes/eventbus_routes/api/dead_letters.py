@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from eventbus_dlq.errors import DeadLetterNotFound, StoreUnavailable
+from eventbus.snapshots import message_of, type_name
+from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import STATE_AFTER, DeadLetterState, Verb
 from eventbus_routes.access import Permission
 from eventbus_routes.detached import run_detached
@@ -18,10 +19,10 @@ from eventbus_routes.texts import MAX_TEXT, is_storable
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from eventbus_dlq.queue import ReplayOutcome
     from starlette.responses import Response
 
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.replay import ReplayOutcome
 
 
 async def list_letters(call: Call[Listing, Nothing]) -> Response:
@@ -50,18 +51,22 @@ async def replay_letter(call: Call[Nothing, VerbBody]) -> Response:
         return await call.dlq.replay(letter_id, by=call.principal.name, note=call.body.note)
 
     outcome = await run_detached(call.admin.bus, replay, wait=call.admin.replay_wait)
+    result = _result(call, letter_id, outcome)
+    if result.state != DeadLetterState.RUNNING:
+        return Document(result)
+    place = call.link(f"/api/dead-letters/{quote(letter_id, safe='')}")
+    return Document(result, 202, {"location": place})
+
+
+def _result(call: Call[Any, Any], letter_id: str, outcome: ReplayOutcome | None) -> ReplayResult:
     if outcome is None:
-        running = ReplayResult(dead_letter_id=letter_id, state=DeadLetterState.RUNNING)
-        return Document(
-            running, 202, {"location": call.link(f"/api/dead-letters/{quote(letter_id, safe='')}")}
-        )
-    return Document(
-        ReplayResult(
-            dead_letter_id=letter_id,
-            state=outcome.state,
-            attempts=outcome.attempts,
-            error=await _new_error(call, letter_id) if outcome.error is not None else None,
-        )
+        return ReplayResult(dead_letter_id=letter_id, state=DeadLetterState.RUNNING)
+    error = outcome.error if call.principal.may(Permission.READ) else None
+    return ReplayResult(
+        dead_letter_id=letter_id,
+        state=outcome.state,
+        attempts=outcome.attempts,
+        error=None if error is None else ShownFailure(type=type_name(error), message=message_of(error)),
     )
 
 
@@ -112,16 +117,6 @@ def _id(call: Call[Any, Any]) -> str:
     if len(letter_id) > MAX_TEXT or not is_storable(letter_id):
         raise DeadLetterNotFound(letter_id[:MAX_TEXT])
     return letter_id
-
-
-async def _new_error(call: Call[Any, Any], letter_id: str) -> ShownFailure | None:
-    """Return why it failed again, as it was stored: bounded and redacted."""
-    if not call.principal.may(Permission.READ):
-        return None
-    try:
-        return ShownFailure.model_validate((await call.dlq.dead_letter(letter_id)).error)
-    except (DeadLetterNotFound, StoreUnavailable):
-        return None  # the run has settled, and that is what was asked for
 
 
 RESOURCES: dict[str, dict[str, Action]] = {

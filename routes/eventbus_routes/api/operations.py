@@ -13,8 +13,9 @@ from eventbus_routes.questions import Nothing, OperationBody, OperationFilter
 from eventbus_routes.schemas import OperationResult
 
 if TYPE_CHECKING:
-    from eventbus_dlq.queue import Operation
     from starlette.responses import Response
+
+    from eventbus_dlq.operations import Operation
 
 
 async def start_operation(call: Call[Nothing, OperationBody]) -> Response:

@@ -1,0 +1,120 @@
+"""The application's own SQLite file: one connection, and one commit for all who ask at the same time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Work = Callable[[sqlite3.Connection], object]
+"""What is to be written: takes the connection, within a transaction that is not its own to end."""
+
+
+class _Order:
+    """Work that somebody waits for."""
+
+    __slots__ = ("error", "settled", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.settled = False
+        self.error: BaseException | None = None
+
+
+class Database:
+    """Writes for many handlers at a time; made by :meth:`open`.
+
+    Every caller waits until its own work is committed. While one commit runs in a thread, the work of
+    the other callers gathers, and the next commit takes all of it: hundreds of handlers cost little
+    more than one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._orders: deque[_Order] = deque()
+        self._turn = anyio.Lock()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, schema: str) -> AsyncGenerator[Database, None]:
+        """Make the file with the tables of ``schema``, and close it at the end.
+
+        Raises:
+            sqlite3.Error: the file cannot be made, or has tables already.
+        """
+        connection = await to_thread.run_sync(_connect, path, schema)
+        try:
+            yield cls(connection)
+        finally:
+            connection.close()
+
+    async def write(self, work: Work) -> None:
+        """Run ``work`` and return when it is committed.
+
+        Raises:
+            sqlite3.Error: its constraint or its statement failed, or the commit did; nothing of it is kept.
+        """
+        order = _Order(work)
+        self._orders.append(order)
+        async with self._turn:  # whoever comes first commits for all who wait
+            if not order.settled:
+                await to_thread.run_sync(self._commit)
+        if order.error is not None:
+            raise order.error
+
+    async def read(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, of what is committed."""
+
+        def fetch() -> list[tuple[Any, ...]]:
+            return self._connection.execute(statement, parameters).fetchall()
+
+        async with self._turn:
+            return await to_thread.run_sync(fetch)
+
+    def _commit(self) -> None:
+        """Do all that has gathered in one transaction. The lock keeps other threads off the connection."""
+        orders: list[_Order] = []
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            while self._orders:
+                orders.append(self._orders.popleft())
+                self._apply(orders[-1])
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            for order in orders:
+                order.error = order.error or error
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        for order in orders:
+            order.settled = True
+
+    def _apply(self, order: _Order) -> None:
+        """Do one order, or nothing of it: its neighbours in the transaction are not to suffer."""
+        self._connection.execute("SAVEPOINT one")
+        try:
+            order.work(self._connection)
+        except Exception as error:
+            order.error = error
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO one")
+        self._connection.execute("RELEASE one")
+
+
+def _connect(path: Path, schema: str) -> sqlite3.Connection:
+    # Any worker thread may use the connection: the lock lets in one at a time.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(schema)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

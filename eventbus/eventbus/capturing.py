@@ -1,0 +1,135 @@
+"""Storing the failures of deliveries: the step that must not lose anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from eventbus.classify import classify
+from eventbus.errors import InvalidEvent
+from eventbus.failure import ErrorRecord, Failure, FailureReason
+from eventbus.snapshots import fingerprint, snapshot, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventbus.delivery import Delivery
+    from eventbus.ports import DeadLetters
+    from eventbus.telemetry import Telemetry
+
+_log = structlog.get_logger("eventbus")
+
+
+class Capturing:
+    """Hands failed and interrupted deliveries to the dead-letter queue; without one, to the log."""
+
+    def __init__(self, dlq: DeadLetters | None, telemetry: Telemetry) -> None:
+        self._dlq = dlq
+        self._telemetry = telemetry
+
+    async def failed(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> None:
+        """Settle a delivery whose handler has failed for good in this process."""
+        if self._dlq is None:
+            delivery.state = "failed"
+            _log.error("delivery.failed", exc_info=error, **names(delivery))
+            return
+        await self._store([delivery], [_failure(delivery, "failed", error, record)])
+
+    async def interrupted(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle deliveries that were cut short, begun or not: stored as pending, nothing charged.
+
+        Nothing is awaited before their rows have reached the store's writer.
+        """
+        for delivery in deliveries:
+            if delivery.error is None:
+                delivery.error = InterruptedError("the delivery was cut short before its handler had finished")
+            self._telemetry.emit("delivery.interrupted", **fields(delivery))
+        if self._dlq is None:
+            for delivery in deliveries:
+                delivery.state = "failed"
+                _log.error("delivery.interrupted", **names(delivery))
+            return
+        await self._store(deliveries, [_interrupted(delivery) for delivery in deliveries])
+
+    async def _store(self, deliveries: Sequence[Delivery], failures: Sequence[Failure]) -> None:
+        for delivery, failure in zip(deliveries, failures, strict=True):
+            delivery.failure = failure
+            # from here on the row is the writer's: a cancellation ends only the wait for it
+            delivery.state = "failed" if delivery.redelivered else "dead_lettered"
+        if self._dlq is None or deliveries[0].redelivered:  # whoever asked for a redelivery settles it
+            return
+        try:
+            ids = await self._dlq.capture(failures)
+        except Exception as store_error:
+            for delivery in deliveries:
+                delivery.state = "failed"
+                delivery.capture_error = store_error
+                _log.error("capture.failed", exc_info=store_error, **names(delivery))
+            self._telemetry.emit("store.unavailable", error=str(store_error))
+            return
+        for delivery, dead_letter_id in zip(deliveries, ids, strict=True):
+            delivery.dead_letter_id = dead_letter_id
+
+
+def _interrupted(delivery: Delivery) -> Failure:
+    error = delivery.error
+    assert error is not None
+    if delivery.failures:
+        record = delivery.failures[-1].error
+    else:
+        record = snapshot(error, classify(error, delivery.route.subscription.classify))
+    return _failure(delivery, "interrupted", error, record)
+
+
+def _failure(
+    delivery: Delivery, reason: FailureReason, error: BaseException, record: ErrorRecord
+) -> Failure:
+    envelope, subscription = delivery.envelope, delivery.route.subscription
+    return Failure(
+        envelope=envelope,
+        payload=delivery.encoded or _encoded(delivery),
+        handler_id=delivery.handler_id,
+        reason=reason,
+        error=record,
+        attempts=delivery.failures,
+        priority=envelope.priority or subscription.priority,
+        tags=tuple(dict.fromkeys((*subscription.tags, *envelope.tags))),
+        fingerprint=fingerprint(delivery.handler_id, error),
+        annotations=delivery.noted or {},
+        retry_after=delivery.retry_after,
+        thread_done=delivery.thread_done,
+    )
+
+
+def _encoded(delivery: Delivery) -> bytes | None:
+    try:
+        return delivery.envelope.event_type.codec.encode(delivery.payload)
+    except InvalidEvent:  # the handler changed the event into what cannot be stored
+        _log.exception("capture.payload_changed", **names(delivery))
+        return None
+
+
+def fields(delivery: Delivery) -> dict[str, Any]:
+    """Return the fields that every telemetry event of a delivery carries."""
+    envelope = delivery.envelope
+    return {
+        "event": envelope.name,
+        "event_id": envelope.id,
+        "correlation_id": envelope.correlation_id,
+        "tenant": envelope.tenant,
+        "handler": delivery.handler_id,
+    }
+
+
+def names(delivery: Delivery) -> dict[str, Any]:
+    """Return what names a delivery in a log line, where ``event`` is structlog's word for the line."""
+    envelope, error = delivery.envelope, delivery.error
+    return {
+        "event_id": envelope.id,
+        "event_name": envelope.name,
+        "handler_id": delivery.handler_id,
+        "correlation_id": envelope.correlation_id,
+        "tenant": envelope.tenant,
+        "error_type": None if error is None else type_name(error),
+    }

@@ -1,0 +1,238 @@
+"""The way of one delivery, from its start to its settled outcome.
+
+The steps, in this order: admit, run an attempt, judge its failure, wait and run again or settle,
+capture, report. A handler that returns without ever waiting passes through without a task, a scope
+or a coroutine of ours: :meth:`Deliverer.start` returns None, and the delivery has settled.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from eventbus.capturing import Capturing, fields
+from eventbus.classify import classify
+from eventbus.errors import HandlerTimeout
+from eventbus.failure import AttemptRecord, ErrorRecord
+from eventbus.retry import should_retry
+from eventbus.runtime import Stopped
+from eventbus.snapshots import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    import anyio
+
+    from eventbus.delivery import Delivery
+    from eventbus.plan import Route
+    from eventbus.ports import Clock, DeadLetters
+    from eventbus.runtime import Runtime
+    from eventbus.telemetry import Telemetry
+
+
+class Deliverer:
+    """Runs the deliveries of one bus."""
+
+    def __init__(
+        self, *, runtime: Runtime, telemetry: Telemetry, clock: Clock, dlq: DeadLetters | None
+    ) -> None:
+        self._runtime = runtime
+        self._attempt_once = runtime.attempt
+        self._telemetry = telemetry
+        self._observed = bool(telemetry)
+        self._clock = clock
+        self._capturing = Capturing(dlq, telemetry)
+
+    def start(self, delivery: Delivery, context: Context | None) -> Awaitable[None] | None:
+        """Begin a delivery; return None when it has settled already, else what to await.
+
+        ``context`` is where the handler runs; None when the current one is the delivery's own. What
+        is awaited never raises a handler's error: only a cancellation of the caller, and
+        KeyboardInterrupt and SystemExit, go on their way.
+        """
+        route = delivery.route
+        counters = route.counters
+        if route.conditional and not delivery.redelivered:
+            try:
+                if not route.admits(delivery.envelope):
+                    return self._skip(delivery)
+            except Exception as error:  # a condition is the handler's code, and fails like it
+                counters.started += 1
+                return self.recover(delivery, error, perf_counter_ns())
+        counters.started += 1
+        if self._observed:
+            self._telemetry.emit("delivery.started", **fields(delivery))
+        begun = perf_counter_ns()
+        try:
+            if route.slots is None:
+                pending = self._attempt_once(delivery, context)
+            else:
+                pending = self._with_slot(delivery, context, route.slots)
+        except BaseException as error:  # a handler's failure, whatever it is, is judged in one place
+            return self.recover(delivery, error, begun)
+        if pending is not None:
+            return self._finish(delivery, pending, begun)
+        delivery.duration_ns = elapsed = perf_counter_ns() - begun
+        delivery.state = "succeeded"
+        counters.delivered += 1
+        counters.latency_sum_ns += elapsed
+        counters.latency[elapsed.bit_length()] += 1
+        if self._observed:
+            self._report_success(delivery)
+        return None
+
+    def is_direct(self, route: Route) -> bool:
+        """Tell whether nothing has to be asked or told on this route, so that it can be cut short."""
+        return self._runtime.eager and not (self._observed or route.conditional or route.slots is not None)
+
+    def resume(self, delivery: Delivery, context: Context, yielded: Any, begun: int) -> Awaitable[None]:
+        """Take a delivery that was begun directly, and waits, to its settled outcome."""
+        return self._finish(delivery, self._runtime.resume(delivery, context, yielded), begun)
+
+    async def _finish(self, delivery: Delivery, pending: Awaitable[None], begun: int) -> None:
+        try:
+            await pending
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            await self.recover(delivery, error, begun)
+        else:
+            self._succeed(delivery, begun)
+
+    def _succeed(self, delivery: Delivery, begun: int) -> None:
+        delivery.duration_ns += perf_counter_ns() - begun
+        delivery.state = "succeeded"
+        counters = delivery.route.counters
+        counters.delivered += 1
+        counters.observe(delivery.duration_ns)
+        if self._observed:
+            self._report_success(delivery)
+
+    def _report_success(self, delivery: Delivery) -> None:
+        result = delivery.result
+        self._telemetry.emit(
+            "delivery.succeeded", **fields(delivery), duration=result.duration, attempts=result.attempts
+        )
+
+    def _skip(self, delivery: Delivery) -> None:
+        delivery.state = "skipped"
+        delivery.route.counters.skipped += 1
+        self._telemetry.emit("delivery.skipped", **fields(delivery))
+
+    async def _with_slot(self, delivery: Delivery, context: Context | None, slots: anyio.Semaphore) -> None:
+        """Run an attempt when one of the handler's slots is free."""
+        if delivery.is_nested_in(delivery.route):  # it would wait for its own ancestor
+            await self._attempt(delivery, context)
+            return
+        await self._runtime.wait(delivery, slots.acquire())
+        try:
+            await self._attempt(delivery, context)
+        finally:
+            thread_done = delivery.thread_done
+            if thread_done is None:
+                slots.release()
+            else:
+                self._runtime.spawn(lambda: _release_after(thread_done, slots))
+
+    async def _attempt(self, delivery: Delivery, context: Context | None) -> None:
+        pending = self._attempt_once(delivery, context)
+        if pending is not None:
+            await pending
+
+    async def recover(self, delivery: Delivery, error: BaseException, begun: int) -> None:
+        """Judge failures until the delivery has settled, retrying as its policy says."""
+        while True:
+            if self._runtime.is_cancellation(error):
+                delivery.route.counters.interrupted += 1
+                raise error  # unsettled: the dispatcher stores what its publisher's cancellation cut off
+            if isinstance(error, (Stopped, KeyboardInterrupt, SystemExit)):
+                delivery.route.counters.interrupted += 1
+                await self.interrupt([delivery])
+                if isinstance(error, Stopped):
+                    return
+                raise error
+            record = self._record(delivery, error, begun)
+            wait = self._wait_before_retry(delivery, record)
+            if wait is None:
+                await self._fail(delivery, error, record)
+                return
+            try:
+                await self._runtime.wait(delivery, self._clock.sleep(wait))
+                delivery.attempt += 1
+                begun = perf_counter_ns()
+                await self._run_again(delivery)
+            except BaseException as again:
+                error = again
+            else:
+                self._succeed(delivery, begun)
+                return
+
+    async def _run_again(self, delivery: Delivery) -> None:
+        slots = delivery.route.slots
+        if slots is None:
+            await self._attempt(delivery, copy_context())
+        else:
+            await self._with_slot(delivery, copy_context(), slots)
+
+    def _record(self, delivery: Delivery, error: BaseException, begun: int) -> ErrorRecord:
+        """Keep one failed attempt."""
+        elapsed = perf_counter_ns() - begun
+        if isinstance(error, HandlerTimeout):
+            delivery.route.counters.timed_out += 1
+            self._report("delivery.timed_out", delivery, timeout=delivery.route.timeout)
+        classification = classify(error, delivery.route.subscription.classify)
+        record = snapshot(error, classification)
+        ended = self._clock.time_ns()
+        delivery.error = error
+        delivery.retry_after = classification.retry_after
+        delivery.duration_ns += elapsed
+        delivery.failures += (AttemptRecord(delivery.attempt, ended - elapsed, ended, record),)
+        return record
+
+    def _wait_before_retry(self, delivery: Delivery, record: ErrorRecord) -> float | None:
+        """Return the seconds to wait before the next attempt, or None when there is none."""
+        policy = delivery.route.policy
+        if delivery.redelivered or not should_retry(
+            policy, attempts_made=delivery.attempt, category=record.category
+        ):
+            return None
+        wait = policy.wait_before(delivery.attempt, seed=f"{delivery.envelope.id}:{delivery.handler_id}")
+        delivery.route.counters.retried += 1
+        self._report(
+            "delivery.retried",
+            delivery,
+            attempt=delivery.attempt,
+            wait=wait,
+            error_type=record.type,
+            kind=record.kind,
+        )
+        return wait
+
+    async def _fail(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> None:
+        """Settle a delivery that has failed for good in this process."""
+        counters = delivery.route.counters
+        counters.failed += 1
+        counters.observe(delivery.duration_ns)
+        self._report(
+            "delivery.failed",
+            delivery,
+            duration=delivery.duration_ns / 1e9,
+            attempts=len(delivery.failures),
+            error_type=record.type,
+            kind=record.kind,
+        )
+        await self._capturing.failed(delivery, error, record)
+
+    async def interrupt(self, deliveries: Sequence[Delivery]) -> None:
+        """Store deliveries that were cut short, begun or not; see :meth:`Capturing.interrupted`."""
+        await self._capturing.interrupted(deliveries)
+
+    def _report(self, name: str, delivery: Delivery, /, **more: Any) -> None:
+        if self._observed:
+            self._telemetry.emit(name, **fields(delivery), **more)
+
+
+async def _release_after(thread_done: anyio.Event, slots: anyio.Semaphore) -> None:
+    await thread_done.wait()
+    slots.release()
