@@ -10,11 +10,11 @@ leaves out. The files grow while they are measured, both alike, and lie in one f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from benchmarks.failing import ORDER, databases, declining
-from benchmarks.harness import Benchmark, Figure, MakeHandler, Operations, Side, Sides, timed
+from benchmarks.failing import ORDER, Databases, databases
+from benchmarks.harness import Benchmark, Figure, Operations, Side, Sides, timed
 from benchmarks.raw_writer import FreshRows, RawWriter
 
 CALLERS = 256
@@ -22,21 +22,28 @@ EACH = 8  # failures of one caller in a round
 
 
 @asynccontextmanager
-async def sides(make_handler: MakeHandler = declining, *, callers: int = CALLERS) -> AsyncIterator[Sides]:
+async def sides() -> AsyncIterator[Sides]:
     """Open a bus over a store, and a raw writer with its own file."""
-    async with databases(make_handler) as opened:
-        writer, rows = RawWriter(opened.raw), FreshRows(opened.raw)
+    async with databases() as opened:
+        with sides_on(opened) as both:
+            yield both
 
-        async def publish() -> None:
-            await opened.bus.publish(ORDER)
 
-        async def write() -> None:
-            await writer.write(rows.take())
+@contextmanager
+def sides_on(opened: Databases, *, callers: int = CALLERS) -> Iterator[Sides]:
+    """Write into both files with that many callers each."""
+    writer, rows = RawWriter(opened.raw), FreshRows(opened.raw)
 
-        try:
-            yield Sides(Side(_by(callers, publish)), Side(_by(callers, write), rows.prepare))
-        finally:
-            writer.stop()
+    async def publish() -> None:
+        await opened.bus.publish(ORDER)
+
+    async def write() -> None:
+        await writer.write(rows.take())
+
+    try:
+        yield Sides(Side(_by(callers, publish)), Side(_by(callers, write), rows.prepare))
+    finally:
+        writer.stop()
 
 
 def _by(callers: int, operation: Callable[[], Awaitable[None]]) -> Callable[[int], Awaitable[None]]:

@@ -10,23 +10,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from benchmarks.failing import ORDER, databases, declining
-from benchmarks.harness import Benchmark, MakeHandler, Operations, Side, Sides, timed
+from benchmarks.failing import ORDER, Databases, databases
+from benchmarks.harness import Benchmark, Operations, Side, Sides, timed
 from benchmarks.raw_writer import FreshRows
 from benchmarks.subjects import publishing
 
 
 @asynccontextmanager
-async def sides(make_handler: MakeHandler = declining) -> AsyncIterator[Sides]:
+async def sides() -> AsyncIterator[Sides]:
     """Open a bus over a store, and a raw connection to its own file."""
-    async with databases(make_handler) as opened:
-        rows = FreshRows(opened.raw)
+    async with databases() as opened:
+        yield sides_on(opened)
 
-        async def commit(operations: int) -> None:
-            for _ in range(operations):
-                opened.raw.commit([rows.take()])
 
-        yield Sides(publishing(opened.bus, ORDER), Side(commit, rows.prepare))
+def sides_on(opened: Databases) -> Sides:
+    """Write into both files, one caller each."""
+    rows = FreshRows(opened.raw)
+
+    async def commit(operations: int) -> None:
+        for _ in range(operations):
+            opened.raw.commit([rows.take()])
+
+    return Sides(publishing(opened.bus, ORDER), Side(commit, rows.prepare))
 
 
 BENCHMARK = Benchmark(

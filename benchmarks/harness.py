@@ -40,12 +40,12 @@ class Taken:
     Attributes:
         samples: the rounds, in order.
         fault: why the figure does not count although it was taken, or None.
-        remark: what a reader of the figure has to know, or None.
+        question: what was measured, when it is not what the benchmark asks; else None.
     """
 
     samples: Sequence[Sample]
     fault: str | None = None
-    remark: str | None = None
+    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +122,12 @@ class Result:
     benchmark: Benchmark
     taken: Taken | None
     missing: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What was measured."""
+        asked = None if self.taken is None else self.taken.question
+        return asked or self.benchmark.question
 
     @property
     def value(self) -> float | None:

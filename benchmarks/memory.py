@@ -22,6 +22,7 @@ from benchmarks.harness import Benchmark, CannotMeasureError, Effort, Figure, Sa
 
 FEW, MANY, QUICK = 100_000, 10_000_000, 1_000_000
 
+_QUESTION = "resident memory after {:,} events"
 _STATM = Path("/proc/self/statm")
 _TOLD_EVERY = 100_000
 
@@ -32,8 +33,8 @@ def take(effort: Effort) -> Taken:
         raise CannotMeasureError(f"resident memory is read from {_STATM}, which is not there")
     many = QUICK if effort.quick else MANY
     held = resident_after(FEW, many, effort)
-    remark = f"stopped at {many:,} events, because of --quick" if effort.quick else None
-    return Taken([Sample(ours=held[many], rival=held[FEW])], remark=remark)
+    question = f"{_QUESTION.format(many)} (--quick)" if effort.quick else None
+    return Taken([Sample(ours=held[many], rival=held[FEW])], question=question)
 
 
 def resident_after(few: int, many: int, effort: Effort) -> dict[int, int]:
@@ -83,7 +84,7 @@ def resident() -> int:
 
 BENCHMARK = Benchmark(
     name="memory",
-    question="resident memory after 10,000,000 events",
+    question=_QUESTION.format(MANY),
     rival="after 100,000",
     take=take,
     figure=Figure.GROWTH,

@@ -20,7 +20,7 @@ def cells(result: Result) -> tuple[str, ...]:
     """Return the row of one result."""
     benchmark = result.benchmark
     return (
-        benchmark.question,
+        result.question,
         benchmark.rival,
         _amount(benchmark.figure, result.ours),
         _amount(benchmark.figure, result.rival),
@@ -55,8 +55,9 @@ def notes(results: Sequence[Result]) -> list[str]:
     told: list[str] = []
     for result in results:
         taken = result.taken
-        remarks = [result.missing] if taken is None else [taken.fault, taken.remark]
-        told += [f"{result.benchmark.name}: {remark}" for remark in remarks if remark]
+        reason = result.missing if taken is None else taken.fault
+        if reason is not None:
+            told.append(f"{result.benchmark.name}: {reason}")
     return told
 
 
@@ -84,7 +85,7 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
         "results": [
             {
                 "name": result.benchmark.name,
-                "question": result.benchmark.question,
+                "question": result.question,
                 "beside": result.benchmark.rival,
                 "ours": result.ours,
                 "rival": result.rival,

@@ -26,6 +26,7 @@ from eventbus.receipt import Receipt
 from eventbus.redelivery import redeliver
 from eventbus.registry import Registry
 from eventbus.retry import RetryPolicy
+from eventbus.runtime import open_runtime
 from eventbus.subscription import Subscription, SubscriptionOptions, make_subscription
 from eventbus.telemetry import Observer, Telemetry
 from eventbus.threads import Threads
@@ -95,10 +96,8 @@ class EventBus:
         self.name = name
         self.metrics = Metrics()
         self.telemetry = Telemetry(observers)
-        self._observed = bool(observers)
         self._dlq = dlq
         self._clock: Clock = clock or (SystemClock() if dlq is None else dlq.clock)
-        self._time_ns = self._clock.time_ns
         self._concurrency: Concurrency = concurrency
         self._queue_settings = QueueSettings(
             size=queue_size, overflow=overflow, workers=enqueue_concurrency
@@ -111,6 +110,7 @@ class EventBus:
             middleware=middleware, metrics=self.metrics, retry=retry, threads=self._threads
         )
         self._plans = Plans(self._types, self._registry, self._routes)
+        self._plan_of = self._plans.known
         self._history: deque[Receipt] | None = deque(maxlen=history) if history else None
         self._core: Core | None = None
         self._open = False
@@ -217,26 +217,16 @@ class EventBus:
             PayloadTooLarge: the payload is larger than the limit; nothing was delivered.
             CaptureFailed: a handler failed and its failure could not be stored.
         """
-        core = self._core if self._open else self._core_for_nested()
-        plan = self._plans.get(event.__class__)
+        plan = self._plan_of(event.__class__)
         if plan is None or data is not None:
-            plan, event = typed_event(self._plans, event, data)
-        encoded = plan.check(event)
+            plan, event = self._look_up(event, data)
         parent = current_delivery.get()
-        metadata = NO_METADATA
-        if options or parent is not None:
-            metadata = made_metadata(**options)
-        envelope = Envelope(plan.event_type, event, self._time_ns(), sequence.next(), metadata)
+        metadata = NO_METADATA if parent is None and not options else made_metadata(**options)
         self.metrics.published += 1
-        if self._observed or not plan.stages:
-            self._announce(plan, envelope)
-        deliveries, pending = plan.start(envelope, encoded, parent)
-        receipt = Receipt(envelope, deliveries)
-        if self._history is not None:
-            self._history.append(receipt)
+        receipt, pending = plan.publish(event, metadata, parent)
         if pending is not None:
-            await core.settle(pending)
-            check_captured(receipt, deliveries)
+            await self._require_core().settle(pending)
+            check_captured(receipt)
         return receipt
 
     async def enqueue(
@@ -254,24 +244,18 @@ class EventBus:
             InvalidEvent: the event or its metadata cannot be accepted.
             PayloadTooLarge: the payload is larger than the limit.
         """
-        core = self._core if self._open else self._core_for_nested()
-        plan = self._plans.get(event.__class__)
+        plan = self._plan_of(event.__class__)
         if plan is None or data is not None:
-            plan, event = typed_event(self._plans, event, data)
-        encoded = plan.check(event)
+            plan, event = self._look_up(event, data)
         metadata = NO_METADATA
         if options or current_delivery.get() is not None:
             metadata = made_metadata(**options)
+        core = self._require_core()
         if core.queue.full:
             await core.queue.room()
-            core = self._core if self._open else self._core_for_nested()
-        envelope = Envelope(plan.event_type, event, self._time_ns(), sequence.next(), metadata)
+            core = self._require_core()
         self.metrics.published += 1
-        if self._observed or not plan.stages:
-            self._announce(plan, envelope)
-        receipt = Receipt(envelope, (), plan)
-        if self._history is not None:
-            self._history.append(receipt)
+        receipt, encoded = core.dispatcher.accept(plan, event, metadata)
         core.activity.count += 1
         core.queue.put(Enqueued(plan, receipt, encoded, copy_context()))
         return receipt
@@ -292,19 +276,10 @@ class EventBus:
         """The receipts of the last events, oldest first; empty unless made with ``history=N``."""
         return tuple(self._history or ())
 
-    def _announce(self, plan: Plan, envelope: Envelope) -> None:
-        """Count and tell what is worth telling about an event that was accepted."""
-        handlers = len(plan.handler_ids)
-        fields = {
-            "event": envelope.name,
-            "event_id": envelope.id,
-            "correlation_id": envelope.correlation_id,
-            "tenant": envelope.tenant,
-        }
-        self.telemetry.emit("event.published", **fields, handlers=handlers)
-        if not handlers:
-            self.metrics.unhandled += 1
-            self.telemetry.emit("event.unhandled", **fields)
+    def _look_up(self, event: Any, data: Any) -> tuple[Plan, Any]:
+        """Return the plan and the payload of an event whose class was not seen before."""
+        self._require_core()
+        return typed_event(self._plans, event, data)
 
     # -- dead letters
 
@@ -349,15 +324,15 @@ class EventBus:
             CaptureFailed: the store could not commit it; carries both errors.
         """
         dlq = self.dlq
-        self._core_for_nested()
+        self._require_core()
         plan, payload = typed_event(self._plans, event, data)
         encoded = plan.check(payload)
         envelope = Envelope(
-            plan.event_type, payload, self._time_ns(), sequence.next(), made_metadata(**options)
+            plan.event_type, payload, self._clock.time_ns(), sequence.next(), made_metadata(**options)
         )
         subscription = self._registry.find(handler)
         return await capture_by_hand(
-            dlq, envelope, encoded, error, handler, subscription, annotations, self._time_ns()
+            dlq, envelope, encoded, error, handler, subscription, annotations, self._clock.time_ns()
         )
 
     async def dead_letters(
@@ -425,7 +400,7 @@ class EventBus:
         Raises:
             BusClosed: the bus is not running.
         """
-        core = self._core if self._open else self._core_for_nested()
+        core = self._require_core()
         core.activity.count += 1
         try:
             return await redeliver(
@@ -444,7 +419,7 @@ class EventBus:
         Raises:
             BusClosed: the bus is not running.
         """
-        core = self._core if self._open else self._core_for_nested()
+        core = self._require_core()
         core.activity.count += 1
 
         async def counted() -> None:
@@ -457,6 +432,11 @@ class EventBus:
 
     # -- starting and stopping
 
+    @property
+    def running(self) -> bool:
+        """Whether the bus was started and has not been stopped."""
+        return self._open
+
     async def start(self) -> None:
         """Open the dead-letter store and accept events. On trio, stop in the same task.
 
@@ -468,11 +448,14 @@ class EventBus:
             raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
         self._threads.reset()
         self._routes.reset()
-        core = self._core = await Core.open(
+        core = self._core = Core(
+            runtime=await open_runtime(),
             telemetry=self.telemetry,
+            metrics=self.metrics,
             clock=self._clock,
             dlq=self._dlq,
             concurrency=self._concurrency,
+            history=self._history,
             queue=self._queue_settings,
         )
         try:
@@ -482,7 +465,7 @@ class EventBus:
             self._core = None
             await core.runtime.close()
             raise
-        self._plans.use(core.compile)
+        self._plans.use(core.dispatcher.compile)
         self._open = True
 
     async def stop(self) -> None:
@@ -494,6 +477,7 @@ class EventBus:
         if core is None:
             return
         self._open = False
+        self._plans.close()
         try:
             await core.finish(self._grace, self._plans.forget)
         finally:
@@ -521,7 +505,7 @@ class EventBus:
         async with self:
             yield
 
-    def _core_for_nested(self) -> Core:
+    def _require_core(self) -> Core:
         """Return the core while the bus runs, and while it stops for what running handlers publish."""
         core = self._core
         if core is not None and (self._open or current_delivery.get() is not None):

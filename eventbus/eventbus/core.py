@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Concurrency, Dispatcher
 from eventbus.errors import CaptureFailed
 from eventbus.queue import Enqueued, Overflow, Queue
-from eventbus.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
-    from eventbus.delivery import Delivery
-    from eventbus.plan import Plan, StartEvent
+    from collections import deque
+
+    from eventbus.metrics import Metrics
     from eventbus.ports import Clock, DeadLetters
     from eventbus.receipt import Receipt
+    from eventbus.runtime import Runtime
     from eventbus.telemetry import Telemetry
 
 _log = structlog.get_logger("eventbus")
@@ -57,8 +58,10 @@ class Core:
 
     Attributes:
         activity: what is under way.
-        queue: the enqueued events.
+        runtime: the event loop's own ways.
         deliverer: runs deliveries.
+        dispatcher: runs all deliveries of an event.
+        queue: the enqueued events.
     """
 
     def __init__(
@@ -66,15 +69,25 @@ class Core:
         *,
         runtime: Runtime,
         telemetry: Telemetry,
+        metrics: Metrics,
         clock: Clock,
         dlq: DeadLetters | None,
         concurrency: Concurrency,
+        history: deque[Receipt] | None,
         queue: QueueSettings,
     ) -> None:
         self.activity = Activity()
-        self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
-        self._dispatcher = Dispatcher(deliverer=self.deliverer, runtime=runtime, concurrency=concurrency)
         self.runtime = runtime
+        self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
+        self.dispatcher = Dispatcher(
+            deliverer=self.deliverer,
+            runtime=runtime,
+            clock=clock,
+            telemetry=telemetry,
+            metrics=metrics,
+            history=history,
+            concurrency=concurrency,
+        )
         self.queue = Queue(
             runtime=runtime,
             deliver=self._deliver_enqueued,
@@ -83,34 +96,10 @@ class Core:
             overflow=queue.overflow,
         )
 
-    def compile(self, plan: Plan) -> StartEvent:
-        """Return how events of ``plan`` are begun; see :meth:`Dispatcher.compile`."""
-        return self._dispatcher.compile(plan)
-
-    @classmethod
-    async def open(
-        cls,
-        *,
-        telemetry: Telemetry,
-        clock: Clock,
-        dlq: DeadLetters | None,
-        concurrency: Concurrency,
-        queue: QueueSettings,
-    ) -> Core:
-        """Build the parts on the event loop that runs here."""
-        return cls(
-            runtime=await open_runtime(),
-            telemetry=telemetry,
-            clock=clock,
-            dlq=dlq,
-            concurrency=concurrency,
-            queue=queue,
-        )
-
     async def _deliver_enqueued(self, item: Enqueued) -> None:
         receipt = item.receipt
         try:
-            deliveries, pending = item.plan.start(receipt.envelope, item.encoded, None)
+            deliveries, pending = self.dispatcher.deliver(item.plan, receipt.envelope, item.encoded, None)
             receipt.follow(deliveries)
             if pending is not None:
                 await pending
@@ -133,7 +122,7 @@ class Core:
         with anyio.move_on_after(grace):
             await self.activity.wait_idle()
             return
-        self._dispatcher.halted = True
+        self.dispatcher.halted = True
         halt()
         late = sorted({delivery.handler_id for delivery in self.runtime.running})
         _log.warning("shutdown.grace_over", grace=grace, handlers=late, enqueued=len(self.queue))
@@ -145,13 +134,13 @@ class Core:
         _log.error("shutdown.handlers_stuck", handlers=stuck, waited=_AFTER_GRACE)
 
 
-def check_captured(receipt: Receipt, deliveries: Sequence[Delivery]) -> None:
-    """Raise CaptureFailed if a failure of these deliveries could not be stored.
+def check_captured(receipt: Receipt) -> None:
+    """Raise CaptureFailed if a failure of this event's deliveries could not be stored.
 
     Raises:
         CaptureFailed: with the handlers' errors, the store's, and the receipt.
     """
-    lost = [delivery for delivery in deliveries if delivery.capture_error is not None]
+    lost = receipt.lost
     if not lost:
         return
     first, envelope = lost[0], receipt.envelope

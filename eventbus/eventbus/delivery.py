@@ -23,13 +23,14 @@ class Delivery:
     Attributes:
         route: the way it takes.
         envelope: the event with its metadata.
+        payload: the event object.
         attempt: the number of the attempt that runs, counting from 1 over all runs of the delivery.
         state: what became of it; None until it has settled.
         error: the exception of the last attempt that failed, or None.
         dead_letter_id: the letter, when it was stored.
     """
 
-    # Defaults live on the class: a delivery that succeeds sets four attributes.
+    # Defaults live on the class: a delivery that succeeds sets a few.
     attempt: int = 1
     attempts_before: int = 0
     state: DeliveryState | None = None
@@ -53,11 +54,7 @@ class Delivery:
     def __init__(self, route: Route, envelope: Envelope) -> None:
         self.route = route
         self.envelope = envelope
-
-    @property
-    def payload(self) -> Any:
-        """The event object."""
-        return self.envelope.payload
+        self.payload = envelope.payload
 
     @property
     def handler_id(self) -> str:

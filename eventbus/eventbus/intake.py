@@ -14,7 +14,7 @@ from eventbus.event_types import EventTypes
 from eventbus.plan import Plan
 
 if TYPE_CHECKING:
-    from eventbus.plan import CompileStart, RouteMaker, StartEvent
+    from eventbus.plan import CompilePublish, Publish, RouteMaker
     from eventbus.registry import Registry
 
 _log = structlog.get_logger("eventbus")
@@ -35,7 +35,7 @@ class PublishOptions(TypedDict, total=False):
     id: str | None
 
 
-def _refuse(_plan: Plan) -> StartEvent:
+def _refuse(_plan: Plan) -> Publish:
     raise AssertionError("events are planned while the bus runs")
 
 
@@ -48,12 +48,20 @@ class Plans:
         self._routes = routes
         self._plans: dict[type[Any] | str, Plan] = {}
         self._told: set[str] = set()
-        self._compile_start: CompileStart = _refuse
-        self.get = self._plans.get
+        self._compile_publish: CompilePublish = _refuse
+        self._keeps = False
+        self.known = self._plans.get
+        """Returns the plan of a class that was published before; nothing while the bus is closed."""
 
-    def use(self, compile_start: CompileStart) -> None:
+    def use(self, compile_publish: CompilePublish) -> None:
         """Make all plans anew, for a bus that has just started."""
-        self._compile_start = compile_start
+        self._compile_publish = compile_publish
+        self._keeps = True
+        self._plans.clear()
+
+    def close(self) -> None:
+        """Know nothing from now on, so that every publish is looked into: the bus is stopping."""
+        self._keeps = False
         self._plans.clear()
 
     def forget(self) -> None:
@@ -69,11 +77,12 @@ class Plans:
         return self._plans.get(name) or self._make(name, self._types.named(name))
 
     def _make(self, key: type[Any] | str, event_type: Any) -> Plan:
-        routes = [self._routes.make(found, event_type.name) for found in self._registry.match(event_type)]
-        plan = Plan(event_type, routes, self._compile_start)
+        routes = [self._routes.make(found, event_type) for found in self._registry.match(event_type)]
+        plan = Plan(event_type, routes, self._compile_publish)
         if len(self._plans) >= _MAX_PLANS:  # names may be endless
             self._plans.clear()
-        self._plans[key] = plan
+        if self._keeps:
+            self._plans[key] = plan
         if not routes and event_type.name not in self._told and len(self._told) < _MAX_PLANS:
             self._told.add(event_type.name)
             _log.warning("event.unhandled", event_name=event_type.name)
@@ -95,7 +104,7 @@ def typed_event(plans: Plans, event: Any, data: Any) -> tuple[Plan, Any]:
         )
     if isinstance(event, type):
         raise InvalidEvent(f"publish({event.__qualname__}) got the class; publish an instance of it")
-    return plans.get(type(event)) or plans.of_class(type(event)), event
+    return plans.known(type(event)) or plans.of_class(type(event)), event
 
 
 def made_metadata(

@@ -70,13 +70,15 @@ class Codec(Protocol):
         ...
 
 
-def _limited(name: str, encoded: bytes, limit: int) -> bytes:
-    if len(encoded) > limit:
-        raise PayloadTooLarge(
-            f"the payload of {name!r} has {len(encoded):,} bytes, at most {limit:,} are kept; "
-            "store the bulk elsewhere and publish a reference to it, or raise max_payload="
-        )
-    return encoded
+# a UserWarning, when warnings are errors: pydantic warns of values that are not of their field's type
+_NOT_JSON = (PydanticSerializationError, TypeError, ValueError, RecursionError, UserWarning)
+
+
+def _too_large(name: str, size: int, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the payload of {name!r} has {size:,} bytes, at most {limit:,} are kept; "
+        "store the bulk elsewhere and publish a reference to it, or raise max_payload="
+    )
 
 
 class ClassCodec:
@@ -86,18 +88,24 @@ class ClassCodec:
         self._name = name
         self._limit = limit
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
-        self._serializer = adapter.serializer
+        self._to_json = adapter.serializer.to_json
         self._validator = adapter.validator
 
     def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`."""
-        return _limited(self._name, self.encode(payload), self._limit)
+        try:
+            encoded = self._to_json(payload, round_trip=True)
+        except _NOT_JSON as error:
+            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+        if len(encoded) > self._limit:
+            raise _too_large(self._name, len(encoded), self._limit)
+        return encoded
 
     def encode(self, payload: Any) -> bytes:
         """See :class:`Codec`."""
         try:
-            return self._serializer.to_json(payload, by_alias=False, round_trip=True, warnings="error")
-        except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+            return self._to_json(payload, round_trip=True)
+        except _NOT_JSON as error:
             raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
 
     def decode(self, data: Any) -> Any:
@@ -159,7 +167,10 @@ class JsonCodec:
 
     def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`."""
-        return _limited(self._name, self.encode(payload), self._limit)
+        encoded = self.encode(payload)
+        if len(encoded) > self._limit:
+            raise _too_large(self._name, len(encoded), self._limit)
+        return encoded
 
     def encode(self, payload: Any) -> bytes:
         """See :class:`Codec`."""

@@ -13,27 +13,31 @@ from eventbus.handlers import finish
 
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
-    from eventbus.envelope import Envelope
+    from eventbus.envelope import Envelope, Metadata
     from eventbus.event_types import EventType
+    from eventbus.handlers import Handler
     from eventbus.metrics import Counters, Metrics
     from eventbus.ports import Middleware
+    from eventbus.receipt import Receipt
     from eventbus.retry import RetryPolicy
     from eventbus.subscription import Subscription
     from eventbus.threads import Threads
 
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
-CompileStart: TypeAlias = "Callable[[Plan], StartEvent]"
-Started: TypeAlias = "tuple[Sequence[Delivery], Awaitable[None] | None]"
-StartEvent: TypeAlias = "Callable[[Envelope, bytes | None, Delivery | None], Started]"
+CompilePublish: TypeAlias = "Callable[[Plan], Publish]"
+Published: TypeAlias = "tuple[Receipt, Awaitable[None] | None]"
+Publish: TypeAlias = "Callable[[Any, Metadata, Delivery | None], Published]"
 
 
 class Route:
     """The way of one event type to one handler.
 
     Attributes:
+        event_type: the events that take it.
         subscription: the handler and its options.
         handler_id: the subscription's id.
         invoke: calls the handler through the middleware.
+        plain: the handler itself, when it is async, takes only the event and has no middleware.
         counters: where its deliveries are counted.
         policy: the in-process attempts that apply.
         timeout: seconds one attempt may take, or None.
@@ -44,8 +48,10 @@ class Route:
     __slots__ = (
         "conditional",
         "counters",
+        "event_type",
         "handler_id",
         "invoke",
+        "plain",
         "policy",
         "slots",
         "subscription",
@@ -54,15 +60,19 @@ class Route:
 
     def __init__(
         self,
+        event_type: EventType,
         subscription: Subscription,
         invoke: Invoke,
+        plain: Handler | None,
         counters: Counters,
         policy: RetryPolicy,
         slots: anyio.Semaphore | None,
     ) -> None:
+        self.event_type = event_type
         self.subscription = subscription
         self.handler_id = subscription.id
         self.invoke = invoke
+        self.plain = plain
         self.counters = counters
         self.policy = policy
         self.timeout = subscription.timeout
@@ -70,9 +80,14 @@ class Route:
         self.conditional = subscription.once or subscription.when is not None
 
     def admits(self, envelope: Envelope) -> bool:
-        """Ask ``when`` and ``once``; an event that both let pass uses up ``once``."""
+        """Ask ``when`` and ``once``; an event that both let pass uses up ``once``.
+
+        What comes back by a replay is not asked for ``once``: it was the one event, and failed.
+        """
         subscription = self.subscription
-        if subscription.spent or (subscription.when is not None and not subscription.when(envelope)):
+        if subscription.spent and envelope.replay is None:
+            return False
+        if subscription.when is not None and not subscription.when(envelope):
             return False
         subscription.spent = subscription.once
         return True
@@ -86,21 +101,21 @@ class Plan:
         check: makes sure that a payload can be stored, see :class:`~eventbus.payloads.Codec`.
         routes: the ways to its handlers, in order.
         stages: the same, stage by stage.
-        start: begins an event: takes its envelope, the encoded payload if there is one, and the
-            delivery whose handler published it; returns the deliveries, and what to await until all
-            have settled, None when they have.
+        publish: begins an event: takes its checked metadata, and the delivery whose handler publishes
+            it; returns the receipt, and what to await until every delivery has settled, None when
+            they have.
     """
 
-    __slots__ = ("check", "event_type", "routes", "stages", "start")
+    __slots__ = ("check", "event_type", "publish", "routes", "stages")
 
-    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_start: CompileStart) -> None:
+    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_publish: CompilePublish) -> None:
         self.event_type = event_type
         self.check = event_type.codec.check
         self.stages = tuple(
             tuple(stage) for _, stage in groupby(routes, key=lambda route: route.subscription.stage)
         )
         self.routes = tuple(routes)
-        self.start = compile_start(self)
+        self.publish = compile_publish(self)
 
     @property
     def handler_ids(self) -> tuple[str, ...]:
@@ -120,12 +135,16 @@ class RouteMaker:
         self._threads = threads
         self._slots: dict[Subscription, anyio.Semaphore] = {}
 
-    def make(self, subscription: Subscription, event_name: str) -> Route:
-        """Return the route of events of that name to the subscription's handler."""
+    def make(self, subscription: Subscription, event_type: EventType) -> Route:
+        """Return the route of events of a type to the subscription's handler."""
+        binding = subscription.binding
+        is_plain = binding.is_async and not binding.wants_envelope and not self._middleware
         return Route(
+            event_type,
             subscription,
             fold(self._middleware, invocation(subscription, self._threads)),
-            self._metrics.counters(subscription.id, event_name),
+            binding.handler if is_plain else None,
+            self._metrics.counters(subscription.id, event_type.name),
             subscription.retry or self._retry,
             self._slots_of(subscription),
         )

@@ -40,14 +40,26 @@ class Receipt:
     it follows them.
     """
 
-    __slots__ = ("_deliveries", "_envelope", "_waiting")
+    _envelope: Envelope | None = None
+    _waiting: Plan | None = None
 
-    def __init__(
-        self, envelope: Envelope, deliveries: Sequence[Delivery] = (), waiting: Plan | None = None
-    ) -> None:
-        self._envelope = envelope
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
         self._deliveries = deliveries
-        self._waiting = waiting
+
+    @classmethod
+    def of(cls, envelope: Envelope, deliveries: Sequence[Delivery]) -> Receipt:
+        """Return the receipt of an event whose deliveries have begun; there may be none."""
+        receipt = cls(deliveries)
+        receipt._envelope = envelope
+        return receipt
+
+    @classmethod
+    def accepted(cls, envelope: Envelope, plan: Plan) -> Receipt:
+        """Return the receipt of an event that will be delivered later."""
+        receipt = cls(())
+        receipt._envelope = envelope
+        receipt._waiting = plan
+        return receipt
 
     def follow(self, deliveries: Sequence[Delivery]) -> None:
         """Show these deliveries from now on; called by the bus when an enqueued event's turn comes."""
@@ -57,17 +69,17 @@ class Receipt:
     @property
     def envelope(self) -> Envelope:
         """The event with its metadata."""
-        return self._envelope
+        return self._envelope or self._deliveries[0].envelope
 
     @property
     def event_id(self) -> str:
         """The event's id."""
-        return self._envelope.id
+        return self.envelope.id
 
     @property
     def correlation_id(self) -> str:
         """The flow that the event belongs to."""
-        return self._envelope.correlation_id
+        return self.envelope.correlation_id
 
     @property
     def deliveries(self) -> Mapping[str, DeliveryResult]:
@@ -91,6 +103,11 @@ class Receipt:
             if delivery.state in ("dead_lettered", "failed")
         )
 
+    @property
+    def lost(self) -> Sequence[Delivery]:
+        """The deliveries whose failure could not be stored."""
+        return [delivery for delivery in self._deliveries if delivery.capture_error is not None]
+
     def raise_for_failures(self) -> None:
         """Raise an ExceptionGroup of the handlers' own exceptions, if any delivery failed.
 
@@ -104,9 +121,9 @@ class Receipt:
         ]
         if errors:
             raise BaseExceptionGroup(
-                f"{len(errors)} of {len(self._deliveries)} handlers of {self._envelope.name!r} failed", errors
+                f"{len(errors)} of {len(self._deliveries)} handlers of {self.envelope.name!r} failed", errors
             )
 
     def __repr__(self) -> str:
         states = ", ".join(f"{name}: {result.state}" for name, result in self.deliveries.items())
-        return f"<Receipt of {self._envelope.name} {self._envelope.id}: {states or 'unhandled'}>"
+        return f"<Receipt of {self.envelope.name} {self.event_id}: {states or 'unhandled'}>"

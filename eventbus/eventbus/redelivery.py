@@ -10,7 +10,15 @@ from eventbus.delivery import Delivery
 from eventbus.envelope import Envelope, Metadata, ReplayInfo
 from eventbus.errors import InvalidEvent, UndecodableEvent
 from eventbus.ids import sequence
-from eventbus.ports import FailedAgain, Interrupted, RedeliveryOutcome, StoredDelivery, Succeeded, Undecodable, Unhandled
+from eventbus.ports import (
+    FailedAgain,
+    Interrupted,
+    RedeliveryOutcome,
+    StoredDelivery,
+    Succeeded,
+    Undecodable,
+    Unhandled,
+)
 
 if TYPE_CHECKING:
     from eventbus.deliverer import Deliverer
@@ -38,7 +46,7 @@ async def redeliver(
         envelope = _envelope(stored, types)
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
-    route = routes.make(subscription, stored.event_name)
+    route = routes.make(subscription, envelope.event_type)
     delivery = Delivery(route, envelope)
     delivery.encoded = stored.payload
     delivery.redelivered = True
@@ -76,7 +84,7 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
 
 def _outcome(delivery: Delivery) -> RedeliveryOutcome:
     duration = delivery.duration_ns / 1e9
-    if delivery.state == "succeeded":
+    if delivery.state in ("succeeded", "skipped"):  # skipped: ``when`` says that it is not wanted
         return Succeeded(duration)
     failure, error = delivery.failure, delivery.error
     assert failure is not None

@@ -97,13 +97,18 @@ async def open_runtime() -> Runtime:
     return AsyncioRuntime(loop)
 
 
+FINISHED = object()
+"""What a handler that never waits gives in place of what it waits for."""
+
+
 def _begin(delivery: Delivery) -> Any:
-    """Enter the delivery and run its handler up to its first wait; StopIteration when there is none."""
+    """Enter the delivery and run its handler up to its first wait; return what it waits for, or FINISHED.
+
+    ``next`` with a default ends without a StopIteration, which ``send`` would make and we would catch.
+    """
     current_delivery.set(delivery)
-    coroutine = delivery.route.invoke(delivery)
-    yielded = coroutine.send(None)
-    delivery.coroutine = coroutine
-    return yielded
+    delivery.coroutine = coroutine = delivery.route.invoke(delivery)
+    return next(coroutine.__await__(), FINISHED)
 
 
 @types.coroutine
@@ -130,11 +135,9 @@ def _call(function: Callable[..., Any], argument: Any) -> Any:
 
 async def within(context: Context, coroutine: Coroutine[Any, Any, None]) -> None:
     """Await ``coroutine`` in the current task, but in a context of its own."""
-    try:
-        yielded = context.run(coroutine.send, None)
-    except StopIteration:
-        return
-    await _drive(context, coroutine, yielded)
+    yielded = context.run(next, coroutine.__await__(), FINISHED)
+    if yielded is not FINISHED:
+        await _drive(context, coroutine, yielded)
 
 
 def _timeout_of(delivery: Delivery) -> HandlerTimeout:
@@ -160,11 +163,8 @@ class AsyncioRuntime:
 
     def attempt(self, delivery: Delivery, context: Context | None) -> Awaitable[None] | None:
         """See :class:`Runtime`."""
-        try:
-            yielded = _begin(delivery) if context is None else context.run(_begin, delivery)
-        except StopIteration:
-            return None
-        return self.resume(delivery, context, yielded)
+        yielded = _begin(delivery) if context is None else context.run(_begin, delivery)
+        return None if yielded is FINISHED else self.resume(delivery, context, yielded)
 
     def resume(self, delivery: Delivery, context: Context | None, yielded: Any) -> Awaitable[None]:
         """See :class:`Runtime`."""
@@ -172,11 +172,9 @@ class AsyncioRuntime:
 
     async def wait(self, delivery: Delivery, waiting: Coroutine[Any, Any, None]) -> None:
         """See :class:`Runtime`."""
-        try:
-            yielded = waiting.send(None)
-        except StopIteration:
-            return
-        await self._resume(delivery, None, waiting, yielded, None)
+        yielded = next(waiting.__await__(), FINISHED)
+        if yielded is not FINISHED:
+            await self._resume(delivery, None, waiting, yielded, None)
 
     async def _resume(
         self,
@@ -336,11 +334,9 @@ class AnyioRuntime:
 
     async def _attempt(self, delivery: Delivery, context: Context | None) -> None:
         async def handler() -> None:
-            try:
-                yielded = _begin(delivery) if context is None else context.run(_begin, delivery)
-            except StopIteration:
-                return
-            await _drive(context, delivery.coroutine, yielded)
+            yielded = _begin(delivery) if context is None else context.run(_begin, delivery)
+            if yielded is not FINISHED:
+                await _drive(context, delivery.coroutine, yielded)
 
         await self._scoped(delivery, handler(), delivery.route.timeout)
 

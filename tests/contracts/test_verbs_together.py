@@ -24,7 +24,8 @@ kinds = st.sampled_from([Kind.TIMEOUT, Kind.BUG, Kind.UNKNOWN])
 tenants = st.sampled_from(["acme", "globex", None])
 numbers = st.integers(0, 7)
 ends = st.sampled_from([DeadLetterState.RESOLVED, DeadLetterState.PENDING, DeadLetterState.EXHAUSTED])
-arrivals = st.tuples(keys, st.sampled_from(DeadLetterState), tenants, kinds, st.integers(0, 3))
+states = st.one_of(st.just(DeadLetterState.RUNNING), st.sampled_from(DeadLetterState))
+arrivals = st.tuples(keys, states, tenants, kinds, st.integers(0, 3))
 steps = st.one_of(
     st.tuples(st.just("add"), st.lists(arrivals, min_size=1, max_size=4)),
     st.tuples(st.just("claim"), st.lists(keys, min_size=1, max_size=4)),
@@ -39,13 +40,13 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=40,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(steps, min_size=15, max_size=40))
+@given(steps=st.lists(steps, min_size=20, max_size=40))
 async def test_the_store_does_what_the_model_does(
     subject: Subject, tmp_path: Path, steps: list[tuple[Any, ...]]
 ) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventbus_adapters.demo.application import EVENT_ID
-from eventbus_adapters.demo.schema import TABLE_OF
+from eventbus_adapters.demo.tables import TABLE_OF
 from eventbus_dlq import DeadLetterQuery
 from eventbus_dlq.letter import OPEN_STATES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from eventbus import EventBus
     from eventbus_adapters.demo.application import Application
     from eventbus_dlq import DeadLetterSummary

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventbus import EventBus
 from eventbus_adapters.demo.database import Database
-from eventbus_adapters.demo.handlers import subscribe
-from eventbus_adapters.demo.schema import SCHEMA
+from eventbus_adapters.demo.handlers import Handlers
+from eventbus_adapters.demo.tables import SCHEMA
 from eventbus_adapters.demo.zones import TimeZones
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq import DeadLetterQueue
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from eventbus_adapters.demo.events import AirportListed
@@ -67,13 +67,13 @@ async def application(folder: Path) -> AsyncGenerator[Application, None]:
         StoreUnavailable: the dead letters' cannot.
     """
     bus = EventBus(
-        dlq=DeadLetterQueue(SqlStore(f"sqlite+aiosqlite:///{folder.absolute() / DEAD_LETTERS}")),
+        dlq=DeadLetterQueue(SqlStore(f"sqlite+aiosqlite:///{folder / DEAD_LETTERS}")),
         name="demo",
         queue_size=1_000,
         enqueue_concurrency=200,
     )
     zones = TimeZones()
     async with Database.open(folder / AIRPORTS, SCHEMA) as database:
-        subscribe(bus, database, zones)
+        Handlers(database, zones).subscribe_to(bus)
         async with bus:
             yield Application(bus, database, zones)

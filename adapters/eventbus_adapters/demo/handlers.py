@@ -1,155 +1,115 @@
 """What the application does about a listed airport: five handlers, each with one job.
 
 Deliveries may come twice: by a replay, or because a process died. So every handler writes in such a way
-that a second time changes nothing.
+that a second time changes nothing (see ``tables``).
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, BaseModel, Field
-
-from eventbus import EventBus, RetryPolicy, annotate
+from eventbus import RetryPolicy, annotate
+from eventbus_adapters.demo import tables
 from eventbus_adapters.demo.events import AirportListed
+from eventbus_adapters.demo.place import Place
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
+    from eventbus import EventBus
     from eventbus_adapters.demo.database import Database
     from eventbus_adapters.demo.zones import TimeZones
 
 _ICAO = re.compile(r"[A-Z]{4}")
-_HAS_NATIONAL_CODES = frozenset({"US", "CA"})
+_HAVE_NATIONAL_CODES = frozenset({"US", "CA"})
 _JANUARY = datetime(2026, 1, 15, 12, tzinfo=UTC)
 _JULY = datetime(2026, 7, 15, 12, tzinfo=UTC)
-_MOST_HOURS_OFF_THE_SUN = 4.0
-
-
-class CodeTaken(Exception):
-    """An airport's code already means another airport."""
+_MOST_OFF_THE_SUN = timedelta(hours=4)
+_DAY = timedelta(days=1)
 
 
 class MissingCode(ValueError):
     """An airport has no location indicator of the ICAO's."""
 
 
-def _tidy(text: str) -> str:
-    if not text.isprintable() or text != " ".join(text.split()):
-        raise ValueError("should have no control characters and no needless spaces")
-    return text
+class Handlers:
+    """The handlers, with what they work on."""
 
+    def __init__(self, database: Database, zones: TimeZones) -> None:
+        self._database = database
+        self._zones = zones
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(_tidy)]
+    def subscribe_to(self, bus: EventBus) -> None:
+        """Put every handler on the bus, under the id by which its dead letters find it again."""
+        bus.subscribe(AirportListed, self.enter, id="directory.enter")
+        bus.subscribe(AirportListed, self.register, id="codes.register")
+        bus.subscribe(AirportListed, self.check, id="places.check")
+        bus.subscribe(
+            AirportListed,
+            self.resolve,
+            id="clocks.resolve",
+            # It asks a service: a second try within the process often helps.
+            retry=RetryPolicy(attempts=2, delay=0.05, jitter=False),
+        )
+        bus.subscribe(AirportListed, self.count, id="countries.count")
 
+    async def enter(self, airport: AirportListed) -> None:
+        """Enter the airport into the directory; the table's own constraints are the check.
 
-class Place(BaseModel):
-    """Where an airport is, as this application wants to have it."""
+        Raises:
+            sqlite3.IntegrityError: a code, a name or a number is not allowed, or another airport has it.
+        """
+        await self._database.write(partial(tables.enter_airport, airport=airport))
 
-    name: Text
-    city: Text
-    subdivision: Text
-    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
-    latitude: Annotated[float, Field(ge=-90, le=90)]
-    longitude: Annotated[float, Field(ge=-180, le=180)]
+    async def register(self, airport: AirportListed) -> None:
+        """Register every code that the airport goes by, all of them or none.
 
-
-def subscribe(bus: EventBus, database: Database, zones: TimeZones) -> None:
-    """Put the handlers on the bus."""
-
-    @bus.on(AirportListed, id="directory.enter")
-    async def enter(airport: AirportListed) -> None:
-        """Enter the airport into the directory; the table's own constraints are the check."""
-
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO airports VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (icao) DO NOTHING",
-                (
-                    airport.icao,
-                    airport.iata or None,
-                    airport.name,
-                    airport.country,
-                    airport.elevation,
-                    airport.latitude,
-                    airport.longitude,
-                ),
+        Raises:
+            MissingCode: it has no ICAO code, in a country that has no codes of its own.
+            CodeTaken: one of its codes means another airport.
+        """
+        if airport.country not in _HAVE_NATIONAL_CODES and not _ICAO.fullmatch(airport.icao):
+            raise MissingCode(
+                f"{airport.icao!r} in {airport.country} is no ICAO code, which has four letters"
             )
+        await self._database.write(partial(tables.register_codes, airport=airport))
 
-        await database.write(insert)
+    async def check(self, airport: AirportListed) -> None:
+        """Check that people can find the airport.
 
-    @bus.on(AirportListed, id="codes.register")
-    async def register(airport: AirportListed) -> None:
-        """Register every code that the airport goes by, all of them or none."""
-        if airport.country not in _HAS_NATIONAL_CODES and not _ICAO.fullmatch(airport.icao):
-            raise MissingCode(f"{airport.icao!r} in {airport.country} is no ICAO code, which has four letters")
-
-        def claim(connection: sqlite3.Connection) -> None:
-            for code in dict.fromkeys(filter(None, (airport.icao, airport.iata, airport.lid))):
-                holder = connection.execute("SELECT icao FROM codes WHERE code = ?", (code,)).fetchone()
-                if holder is None:
-                    connection.execute("INSERT INTO codes VALUES (?, ?)", (code, airport.icao))
-                elif holder[0] != airport.icao:
-                    raise CodeTaken(f"{code} of {airport.icao} already means {holder[0]}")
-
-        await database.write(claim)
-
-    @bus.on(AirportListed, id="places.check")
-    async def check(airport: AirportListed) -> None:
-        """Check that the airport can be found by people; pydantic says what is wrong."""
+        Raises:
+            pydantic.ValidationError: its name, city, subdivision, country or position is not fit to be used.
+        """
         place = Place.model_validate(airport, from_attributes=True)
+        await self._database.write(partial(tables.enter_place, icao=airport.icao, place=place))
 
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO places VALUES (?, ?, ?, ?) ON CONFLICT (icao) DO NOTHING",
-                (airport.icao, place.city, place.subdivision, place.country),
-            )
+    async def resolve(self, airport: AirportListed) -> None:
+        """Find out what time it is there, in January and in July.
 
-        await database.write(insert)
-
-    @bus.on(AirportListed, id="clocks.resolve", retry=RetryPolicy(attempts=2, delay=0.05, jitter=False))
-    async def resolve(airport: AirportListed) -> None:
-        """Find out what time it is there; asks a service, so that a second try within the process pays."""
-        annotate(zone=airport.zone)  # kept with a failure, beside the payload
-        zone = await zones.find(airport.zone)
-        january, july = _minutes_at(zone, _JANUARY), _minutes_at(zone, _JULY)
-        hours_off = abs((january / 60 - airport.longitude / 15 + 12) % 24 - 12)
-        if hours_off > _MOST_HOURS_OFF_THE_SUN:
+        Raises:
+            OSError: the time-zone service cannot be reached; it may be another time.
+            ValueError: there is no such zone, or it is not one of that longitude.
+        """
+        annotate(zone=airport.zone)  # kept with a failure, for whoever looks into it
+        zone = await self._zones.find(airport.zone)
+        january, july = (moment.astimezone(zone).utcoffset() or timedelta() for moment in (_JANUARY, _JULY))
+        off = _off_the_sun(january, airport.longitude)
+        if off > _MOST_OFF_THE_SUN:
             raise ValueError(
-                f"the clocks of {airport.icao} are {hours_off:.1f} h off the sun: {airport.zone} at "
-                f"longitude {airport.longitude}"
+                f"the clocks of {airport.icao} are {off / timedelta(hours=1):.1f} h off the sun: "
+                f"{airport.zone} at longitude {airport.longitude}"
             )
+        await self._database.write(
+            partial(tables.enter_clock, icao=airport.icao, zone=airport.zone, january=january, july=july)
+        )
 
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO clocks VALUES (?, ?, ?, ?) ON CONFLICT (icao) DO NOTHING",
-                (airport.icao, airport.zone, january, july),
-            )
-
-        await database.write(insert)
-
-    @bus.on(AirportListed, id="countries.count")
-    async def count(airport: AirportListed) -> None:
-        """Count the airport to its country, once: what it was counted to is written down with the sum."""
-
-        def add(connection: sqlite3.Connection) -> None:
-            first_time = connection.execute(
-                "INSERT INTO counted VALUES (?, ?) ON CONFLICT (icao) DO NOTHING",
-                (airport.icao, airport.country),
-            ).rowcount
-            if first_time:
-                connection.execute(
-                    "INSERT INTO countries VALUES (?, 1, ?) ON CONFLICT (country) DO UPDATE"
-                    " SET airports = airports + 1, highest = max(highest, excluded.highest)",
-                    (airport.country, airport.elevation),
-                )
-
-        await database.write(add)
+    async def count(self, airport: AirportListed) -> None:
+        """Count the airport to its country."""
+        await self._database.write(partial(tables.count_airport, airport=airport))
 
 
-def _minutes_at(zone: ZoneInfo, moment: datetime) -> int:
-    offset = moment.astimezone(zone).utcoffset()
-    assert offset is not None  # an aware moment has one
-    return round(offset.total_seconds() / 60)
+def _off_the_sun(offset: timedelta, longitude: float) -> timedelta:
+    """Return how far a clock is from solar time, at most half a day: the sun moves 15 degrees an hour."""
+    off = (offset - timedelta(hours=longitude / 15)) % _DAY
+    return min(off, _DAY - off)

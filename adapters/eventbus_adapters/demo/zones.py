@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OUTAGE: Mapping[str, OSError] = {
     "Africa": ConnectionRefusedError(111, "time-zone service of Africa: connection refused"),

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from eventbus_adapters.sql.counts import Deltas
 
 
+class TakenIdError(ValueError):
+    """A letter's id is the one of another event or handler."""
+
+
 def _inserting(insert: Any) -> Any:
     statement = insert(letters).values({name: bindparam(name) for name in ROW})
     return statement.on_conflict_do_nothing(index_elements=["event_id", "handler_id"])
@@ -46,7 +50,7 @@ def add(
     """Keep letters, each with the row it would be; return the ids under which they are kept, in order.
 
     Raises:
-        ValueError: an id is already taken by the letter of another event or handler.
+        TakenIdError: an id is already taken by the letter of another event or handler.
     """
     try:
         inserted = _INSERT.many_at_once(connection, rows)
@@ -104,7 +108,7 @@ def _refuse_taken_id(connection: Connection, letter: DeadLetter) -> None:
     own = (letter.event_id, letter.handler_id)
     taken = _KEY_OF_ID.run(connection, letter.id).first()
     if taken is not None and tuple(taken) != own:
-        raise ValueError(
+        raise TakenIdError(
             f"id {letter.id!r} of the letter for {own!r} is taken by {tuple(taken)!r}; "
             "make a new one with eventbus.ids.new_id()"
         )

@@ -20,7 +20,7 @@ from eventbus_adapters.sql.encoding import LAST
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -270,12 +270,11 @@ def _reason(value: Any) -> Reason | None:
     return None if value is None else Reason(value)
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: Any) -> Sequence[Any]:
     decoded = from_json(value)
     if not isinstance(decoded, list):
         raise TypeError(value)
-    items: list[Any] = decoded
-    return items
+    return cast("Sequence[Any]", decoded)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

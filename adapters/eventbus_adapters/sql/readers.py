@@ -46,12 +46,7 @@ class Readers:
         try:
             with held.transaction() as connection:
                 return job.work(connection)
-        except ValueError as error:
+        except EventBusError as error:
             return Failed(error)
         except Exception as error:
-            return Failed(_told(self._database, error))
-
-
-def _told(database: Database, error: Exception) -> Exception:
-    own = isinstance(error, EventBusError)
-    return error if own else unavailable(database, error)
+            return Failed(unavailable(self._database, error))

@@ -148,21 +148,23 @@ class SqlStore:
     ) -> Sequence[Claim | Exception]:
         """Take letters for a run; what cannot be claimed has its error in its place."""
         work = partial(claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now)
-        return await self._change(work, f"claim {dead_letter_ids}")
+        return await self._change(work, lambda: f"claim {dead_letter_ids}")
 
     async def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
         """Extend leases to ``lease`` seconds from now; return those that are lost."""
         work = partial(claims.heartbeat, leases=tuple(leases), lease=lease, now=now)
-        return await self._change(work, f"heartbeat {leases}")
+        return await self._change(work, lambda: f"heartbeat {leases}")
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
         """Record how claimed runs ended; return the leases that were lost."""
         work = partial(claims.settle, settlements=tuple(settlements), now=now)
-        return await self._change(work, "settle " + ", ".join(it.lease.dead_letter_id for it in settlements))
+        return await self._change(work, lambda: f"settle {[it.lease for it in settlements]}")
 
     async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[Lease]:
         """Give claimed letters back to the state before, uncharged; return the lost leases."""
-        return await self._change(partial(claims.release, leases=tuple(leases), now=now), f"release {leases}")
+        return await self._change(
+            partial(claims.release, leases=tuple(leases), now=now), lambda: f"release {leases}"
+        )
 
     async def change(
         self,
@@ -187,11 +189,13 @@ class SqlStore:
         work = partial(
             verbs.change, dead_letter_id=dead_letter_id, verb=verb, now=now, by=by, note=note, until=until
         )
-        return await self._change(work, f"{verb} {dead_letter_id}")
+        return await self._change(work, lambda: f"{verb} {dead_letter_id}")
 
     async def delete(self, dead_letter_id: str) -> None:
         """Remove a letter, or raise ``DeadLetterNotFound`` or ``LeaseHeld``."""
-        await self._change(partial(verbs.remove, dead_letter_id=dead_letter_id), f"delete {dead_letter_id}")
+        await self._change(
+            partial(verbs.remove, dead_letter_id=dead_letter_id), lambda: f"delete {dead_letter_id}"
+        )
 
     def _opened(self) -> _Threads:
         threads = self._threads
@@ -207,9 +211,9 @@ class SqlStore:
         threads.readers.put(Read(work, waiting))
         return await waiting.wait()
 
-    async def _change(self, work: Callable[[Connection, Deltas], T], about: str) -> T:
+    async def _change(self, work: Callable[[Connection, Deltas], T], about: Callable[[], str]) -> T:
         threads = self._opened()
-        waiting: Waiter[T] = waiter(lambda: about)
+        waiting: Waiter[T] = waiter(about)
         threads.writer.put(Change(work, waiting))
         return await waiting.wait()
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbus.errors import EventBusError
-from eventbus_adapters.sql.adding import add
+from eventbus_adapters.sql.adding import TakenIdError, add
 from eventbus_adapters.sql.bridge import Failed, deliver
 from eventbus_adapters.sql.counts import Deltas
 from eventbus_adapters.sql.engine import Database, Held
@@ -86,7 +86,7 @@ class Writer:
         return outcomes
 
     def _failed(self, error: Exception) -> Failed:
-        return Failed(error if isinstance(error, ValueError) else unavailable(self._database, error))
+        return Failed(error if isinstance(error, TakenIdError) else unavailable(self._database, error))
 
     def _together(self, jobs: list[WriteJob]) -> list[Any]:
         deltas = Deltas()

@@ -1,0 +1,100 @@
+"""The counter rows agree with a count of the letters, whatever happened to them."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from letters import NOW, after, build_attempt, build_error, build_letter
+
+from eventbus.classify import Category, Kind, Route
+from eventbus_adapters.sql import SqlStore
+from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
+from eventbus_dlq.letter import DeadLetterState, Verb
+from eventbus_dlq.query import DeadLetterQuery
+from eventbus_dlq.recount import recount
+from eventbus_dlq.stats import Stats
+from eventbus_dlq.store import Claim, Settlement
+
+
+async def one_step(store: SqlStore, chance: random.Random, ids: list[str]) -> None:
+    """Do one of the things that happen to letters; a refusal is fine."""
+    kind = chance.choice(list(Kind))
+    error = build_error(kind, category=chance.choice(list(Category)), route=chance.choice(list(Route)))
+    what = chance.randrange(6)
+    try:
+        if what == 0 or not ids:
+            ids += await store.add(
+                [
+                    build_letter(
+                        event_id=f"e-{chance.randrange(40)}",
+                        handler_id=chance.choice(["a", "b"]),
+                        tenant=chance.choice([None, "", "acme", "globex"]),
+                        created_at=NOW - timedelta(microseconds=chance.randrange(10**12)),
+                        error=error,
+                        attempts=chance.randrange(1, 4),
+                    )
+                    for _ in range(chance.randrange(1, 5))
+                ]
+            )
+        elif what == 1:
+            await store.change(chance.choice(ids), chance.choice(list(Verb)[:-1]), now=NOW, until=NOW)
+        elif what == 2:
+            await store.delete(chance.choice(ids))
+        else:
+            (claim,) = await store.claim([chance.choice(ids)], owner="w", lease=30, now=NOW)
+            if isinstance(claim, Claim):
+                await end_run(store, claim, what, error)
+    except (DeadLetterNotFound, InvalidTransition, LeaseHeld):
+        return
+
+
+async def end_run(store: SqlStore, claim: Claim, how: int, error: Any) -> None:
+    if how == 3:
+        await store.release([claim.lease], now=NOW)
+    elif how == 4:
+        settlement = Settlement(
+            lease=claim.lease,
+            state=DeadLetterState.PENDING,
+            retry_at=after(60),
+            error=error,
+            attempt=build_attempt(claim.letter.attempts, error=error),
+        )
+        await store.settle([settlement], now=NOW)
+
+
+def alike(found: Stats, counted: Stats) -> bool:
+    """Compare statistics; the average age but for the last bits of a float."""
+    close = found.average_age == pytest.approx(counted.average_age, rel=1e-9)
+    return close and replace(found, average_age=0.0) == replace(counted, average_age=0.0)
+
+
+async def test_after_many_random_verbs_the_statistics_are_those_of_a_recount(store: SqlStore) -> None:
+    chance = random.Random(20_261_122)
+    ids: list[str] = []
+    for _ in range(250):
+        await one_step(store, chance, ids)
+    now = after(90)
+    items = (await store.find(DeadLetterQuery.everything(), limit=1_000)).items
+    letters = [await store.get(it.id) for it in items]
+    assert alike(await store.stats(now=now), recount(letters, now))
+    for tenants in ({"acme"}, {"acme", ""}, set[str](), {"nobody"}):
+        own = [it for it in letters if it.tenant in tenants]
+        assert alike(await store.stats(now=now, tenants=tenants), recount(own, now))
+
+
+async def test_sums_of_ten_billion_letters_fit(store: SqlStore, by_hand: sqlite3.Connection) -> None:
+    """A sum of microseconds in one column would pass 64 bits at five million."""
+    await store.add([build_letter(created_at=after(0))])
+    by_hand.execute(
+        "UPDATE eventbus_dead_letter_counts SET letters = letters * 10000000000, "
+        "created_s = created_s * 10000000000, created_rest_us = created_rest_us * 10000000000"
+    )
+    await store.add([build_letter()])
+    stats = await store.stats(now=after(10))
+    assert stats.total == 10_000_000_001
+    assert abs(stats.average_age - 10) < 1e-6
