@@ -1,4 +1,7 @@
-"""Takes the benchmarks and prints their table. What falls short does not make it fail: it is a report."""
+"""Takes the benchmarks and prints their table.
+
+It is a report: what falls short does not make it fail. A benchmark that breaks does, after the others.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.text_table(results))
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(results), indent=2) + "\n", encoding="utf-8")
+    if any(result.broken for result in results):
+        raise SystemExit(1)
     if options.write_readme:
         README.write_text(report.with_table(README.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Time the bus beside its rivals."
+    )
     names = [it.name for it in BENCHMARKS]
     parser.add_argument(
         "--only", action="append", choices=names, metavar="NAME", help=f"take this one: {', '.join(names)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -117,11 +118,13 @@ class Result:
         benchmark: the question.
         taken: the rounds; None when they could not be taken.
         missing: why not, or None.
+        broken: whether that is a defect, and not something that is absent here.
     """
 
     benchmark: Benchmark
     taken: Taken | None
     missing: str | None = None
+    broken: bool = False
 
     @property
     def question(self) -> str:
@@ -161,13 +164,16 @@ class Result:
 
 
 def run(benchmark: Benchmark, effort: Effort) -> Result:
-    """Take one benchmark; what it needs and has not got becomes part of the result."""
+    """Take one benchmark; that it could not be taken becomes its result, so that the others still are."""
     try:
         return Result(benchmark, benchmark.take(effort))
     except ModuleNotFoundError as error:
         return Result(benchmark, None, f"{error.name} is not installed: pip install --group bench")
     except CannotMeasureError as error:
         return Result(benchmark, None, str(error))
+    except Exception as error:
+        traceback.print_exception(error)
+        return Result(benchmark, None, f"broken by {type(error).__name__}: {error}", broken=True)
 
 
 @dataclass(frozen=True, slots=True)

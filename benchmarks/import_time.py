@@ -46,7 +46,7 @@ def take(effort: Effort) -> Taken:
 def import_once(statement: str) -> tuple[float, list[str]]:
     """Return the seconds that a statement takes in a fresh interpreter, and the unwanted it loaded."""
     code = _TIMED.format(statement=statement, unwanted=UNWANTED)
-    done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
     seconds, loaded = json.loads(done.stdout)
     return float(seconds), list(loaded)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import anyio
@@ -21,7 +20,7 @@ from eventbus.manual import capture_by_hand
 from eventbus.metrics import Metrics
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.plan import Plan, RouteMaker
-from eventbus.queue import Enqueued, Overflow
+from eventbus.queue import Overflow
 from eventbus.receipt import Receipt
 from eventbus.redelivery import redeliver
 from eventbus.registry import Registry
@@ -255,10 +254,10 @@ class EventBus:
             await core.queue.room()
             core = self._require_core()
         self.metrics.published += 1
-        receipt, encoded = core.dispatcher.accept(plan, event, metadata)
+        item = core.dispatcher.accept(plan, event, metadata)
         core.activity.count += 1
-        core.queue.put(Enqueued(plan, receipt, encoded, copy_context()))
-        return receipt
+        core.queue.put(item)
+        return item
 
     async def wait_idle(self) -> None:
         """Return when all work that this process accepted has settled; schedules do not count.

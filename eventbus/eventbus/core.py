@@ -13,7 +13,7 @@ from eventbus.activity import Activity
 from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Concurrency, Dispatcher
 from eventbus.errors import CaptureFailed
-from eventbus.queue import Enqueued, Overflow, Queue
+from eventbus.queue import Overflow, Queue
 
 if TYPE_CHECKING:
     from collections import deque
@@ -90,21 +90,11 @@ class Core:
         )
         self.queue = Queue(
             runtime=runtime,
-            deliver=self._deliver_enqueued,
+            on_settled=self.activity.end,
             size=queue.size,
             workers=queue.workers,
             overflow=queue.overflow,
         )
-
-    async def _deliver_enqueued(self, item: Enqueued) -> None:
-        receipt = item.receipt
-        try:
-            deliveries, pending = self.dispatcher.deliver(item.plan, receipt.envelope, item.encoded, None)
-            receipt.follow(deliveries)
-            if pending is not None:
-                await pending
-        finally:
-            self.activity.end()
 
     async def settle(self, pending: Awaitable[None]) -> None:
         """Await deliveries that have begun, as work that stopping the bus waits for."""

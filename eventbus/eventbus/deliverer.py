@@ -82,11 +82,17 @@ class Deliverer:
             self._report_success(delivery)
         return None
 
+    async def run_in_task(self, delivery: Delivery) -> None:
+        """Run a delivery in the current task, which is its own."""
+        pending = self.start(delivery, None)
+        if pending is not None:
+            await pending
+
     def is_direct(self, route: Route) -> bool:
         """Tell whether nothing has to be asked or told on this route, so that it can be cut short."""
         return self._runtime.eager and not (self._observed or route.conditional or route.slots is not None)
 
-    def resume(self, delivery: Delivery, context: Context, yielded: Any, begun: int) -> Awaitable[None]:
+    def resume(self, delivery: Delivery, context: Context | None, yielded: Any, begun: int) -> Awaitable[None]:
         """Take a delivery that was begun directly, and waits, to its settled outcome."""
         return self._finish(delivery, self._runtime.resume(delivery, context, yielded), begun)
 

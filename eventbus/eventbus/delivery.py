@@ -51,10 +51,10 @@ class Delivery:
     abandoned: bool = False
     thread_done: anyio.Event | None = None
 
-    def __init__(self, route: Route, envelope: Envelope) -> None:
+    def __init__(self, route: Route, envelope: Envelope, payload: Any) -> None:
         self.route = route
         self.envelope = envelope
-        self.payload = envelope.payload
+        self.payload = payload
 
     @property
     def handler_id(self) -> str:

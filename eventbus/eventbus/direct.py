@@ -1,7 +1,7 @@
-"""The shortest way: an event with one async handler, and nothing else to be asked or told.
+"""The shortest way through a route that nothing has to be asked about or told of.
 
-It does what :meth:`Deliverer.start` does, with everything looked up beforehand. Most publishes take
-it, and each call or object that it saves is a twentieth of such a publish; the long way explains the
+It does what :meth:`Deliverer.start` does, with everything looked up beforehand. Most deliveries take
+it, and each call or object that it saves is a twentieth of a publish; the long way explains the
 steps. What makes it short, in the order of what it pays:
 
 - the handler is begun with ``next(coroutine.__await__(), FINISHED)``: one that never waits ends
@@ -14,87 +14,134 @@ from __future__ import annotations
 
 from contextvars import Context, copy_context
 from functools import cached_property
-from time import perf_counter_ns, time_ns
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbus.context import current_delivery
 from eventbus.delivery import Delivery
-from eventbus.envelope import Envelope
-from eventbus.ids import sequence
+from eventbus.envelope import Envelope, envelope_of
 from eventbus.receipt import Receipt
 from eventbus.runtime import FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from eventbus.enqueued import Enqueued
     from eventbus.envelope import Metadata
-    from eventbus.plan import Plan, Publish, Route
+    from eventbus.plan import Deliver, Plan, Publish, Route, Run, RunInTask
 
 Recover: TypeAlias = "Callable[[Delivery, BaseException, int], Awaitable[None]]"
 """What becomes of a failure: takes the delivery, the error, and when the attempt began."""
 
-Resume: TypeAlias = "Callable[[Delivery, Context, Any, int], Awaitable[None]]"
+Settle: TypeAlias = "Callable[[Sequence[Delivery], Awaitable[None]], Coroutine[Any, Any, None]]"
+"""Awaits deliveries that have begun, and stores what a cancellation cuts off."""
+
+Resume: TypeAlias = "Callable[[Delivery, Context | None, Any, int], Awaitable[None]]"
 """Takes a handler that waits to its end: the delivery, its context, what it waits for, its beginning."""
 
 
 class DirectDelivery(Delivery):
-    """A delivery that was begun directly; its envelope is made when somebody looks."""
+    """A delivery whose envelope is made when somebody looks: most are never looked at."""
 
-    def __init__(self, route: Route, payload: Any, metadata: Metadata, begun: int) -> None:
+    def __init__(self, route: Route, payload: Any, metadata: Metadata, published: int) -> None:
         self.route = route
         self.payload = payload
         self._metadata = metadata
-        self._begun = begun
+        self._published = published
 
     @cached_property
     def envelope(self) -> Envelope:  # type: ignore[override]  # computed here, given in Delivery
         """The event with its metadata; its time is when it was published."""
-        occurred = time_ns() - (perf_counter_ns() - self._begun)
-        return Envelope(self.route.event_type, self.payload, occurred, sequence.next(), self._metadata)
+        return envelope_of(self.route.event_type, self.payload, self._metadata, self._published)
 
 
-def direct_publish(plan: Plan, *, recover: Recover, resume: Resume) -> Publish:
-    """Return how to publish events of ``plan``, whose one route has neither condition nor slots."""
-    (route,) = plan.routes
-    check = plan.check
+def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run, RunInTask]:
+    """Return the shortest ways to run a delivery of ``route``: in the current task, and in its own."""
     counters = route.counters
     latency = counters.latency
     plain = route.plain
     call: Callable[[Any], Coroutine[Any, Any, None]] = plain or route.invoke
     enter = current_delivery.set
 
-    def begin(delivery: Delivery, argument: Any) -> Any:
+    def begin(delivery: Delivery) -> Any:
         enter(delivery)
-        coroutine = call(argument)
+        coroutine = call(delivery if plain is None else delivery.payload)
         yielded = next(coroutine.__await__(), FINISHED)
         if yielded is not FINISHED:
             delivery.coroutine = coroutine
         return yielded
 
-    def publish(
-        payload: Any, metadata: Metadata, parent: Delivery | None
-    ) -> tuple[Receipt, Awaitable[None] | None]:
-        encoded = check(payload)
+    def run(delivery: Delivery, context: Context) -> Awaitable[None] | None:
         counters.started += 1
-        context = copy_context()
         begun = perf_counter_ns()
-        delivery = DirectDelivery(route, payload, metadata, begun)
-        if encoded is not None:
-            delivery.encoded = encoded
-        if parent is not None:
-            delivery.parent = parent
-        receipt = Receipt((delivery,))
         try:
-            yielded = context.run(begin, delivery, delivery if plain is None else payload)
+            yielded = context.run(begin, delivery)
         except BaseException as error:  # a handler's failure, whatever it is, is judged in one place
-            return receipt, recover(delivery, error, begun)
+            return recover(delivery, error, begun)
         if yielded is not FINISHED:
-            return receipt, resume(delivery, context, yielded, begun)
+            return resume(delivery, context, yielded, begun)
         delivery.duration_ns = elapsed = perf_counter_ns() - begun
         delivery.state = "succeeded"
         counters.delivered += 1
         counters.latency_sum_ns += elapsed
         latency[elapsed.bit_length()] += 1
-        return receipt, None
+        return None
+
+    async def run_in_task(delivery: Delivery) -> None:
+        counters.started += 1
+        begun = perf_counter_ns()
+        try:
+            yielded = begin(delivery)
+        except BaseException as error:
+            await recover(delivery, error, begun)
+            return
+        if yielded is not FINISHED:
+            await resume(delivery, None, yielded, begun)
+            return
+        delivery.duration_ns = elapsed = perf_counter_ns() - begun
+        delivery.state = "succeeded"
+        counters.delivered += 1
+        counters.latency_sum_ns += elapsed
+        latency[elapsed.bit_length()] += 1
+
+    return run, run_in_task
+
+
+def direct_publish(plan: Plan, settle: Settle) -> Publish:
+    """Return how to publish events of ``plan``, whose one route has the shortest way."""
+    (route,) = plan.routes
+    run = route.run
+    check = plan.check
+
+    def publish(
+        payload: Any, metadata: Metadata, parent: Delivery | None
+    ) -> tuple[Receipt, Awaitable[None] | None]:
+        encoded = check(payload)
+        delivery = DirectDelivery(route, payload, metadata, perf_counter_ns())
+        if encoded is not None:
+            delivery.encoded = encoded
+        if parent is not None:
+            delivery.parent = parent
+        pending = run(delivery, copy_context())
+        return Receipt((delivery,)), None if pending is None else settle((delivery,), pending)
 
     return publish
+
+
+def direct_deliver(plan: Plan, settle: Settle) -> Deliver:
+    """Return how to deliver enqueued events of ``plan``, whose one route has the shortest way."""
+    (route,) = plan.routes
+    run = route.run
+
+    def deliver(item: Enqueued) -> Coroutine[Any, Any, None] | None:
+        delivery = DirectDelivery(route, item.payload, item.metadata, item.published)
+        if item.is_looked_at:
+            delivery.envelope = item.envelope
+        if item.encoded is not None:
+            delivery.encoded = item.encoded
+        deliveries = (delivery,)
+        item.follow(deliveries)
+        pending = run(delivery, item.context.copy())
+        return None if pending is None else settle(deliveries, pending)
+
+    return deliver

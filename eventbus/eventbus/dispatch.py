@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import islice
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eventbus.clock import SystemClock
 from eventbus.delivery import Delivery
-from eventbus.direct import direct_publish
+from eventbus.direct import direct_deliver, direct_publish, direct_ways
+from eventbus.enqueued import Enqueued
 from eventbus.envelope import Envelope
 from eventbus.ids import sequence
 from eventbus.receipt import Receipt
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from eventbus.deliverer import Deliverer
     from eventbus.envelope import Metadata
     from eventbus.metrics import Metrics
-    from eventbus.plan import Plan, Publish, Route
+    from eventbus.plan import Deliver, Plan, Publish
     from eventbus.ports import Clock
     from eventbus.runtime import Runtime
     from eventbus.telemetry import Telemetry
 
 Concurrency = Literal["concurrent", "serial"]
+RunSome: TypeAlias = "Callable[[Sequence[Delivery]], Awaitable[None] | None]"
 
 
 class Dispatcher:
@@ -50,35 +54,32 @@ class Dispatcher:
         self._runtime = runtime
         self._clock = clock
         self._telemetry = telemetry
+        self._observed = bool(telemetry)
         self._metrics = metrics
         self._history = history
+        self._can_look_later = history is None and isinstance(clock, SystemClock)
         self._serial = concurrency == "serial"
         self.halted = False
 
-    def compile(self, plan: Plan) -> Publish:
-        """Return how events of ``plan`` are published; see :class:`Plan`.
+    def compile(self, plan: Plan) -> tuple[Publish, Deliver]:
+        """Return how events of ``plan`` are published, and delivered when enqueued; see :class:`Plan`.
 
         A cancellation of what is awaited stores what has not settled, stages that have not begun
         included, and goes on its way.
         """
-        if self._is_direct(plan):
-            return direct_publish(plan, recover=self._recover, resume=self._resume)
-        return partial(self._publish, plan)
-
-    def _is_direct(self, plan: Plan) -> bool:
-        return (
-            len(plan.routes) == 1
-            and self._deliverer.is_direct(plan.routes[0])
-            and self._history is None
-            and isinstance(self._clock, SystemClock)
-            and not self.halted
-        )
-
-    def _recover(self, delivery: Delivery, error: BaseException, begun: int) -> Awaitable[None]:
-        return self._finish((delivery,), self._deliverer.recover(delivery, error, begun))
-
-    def _resume(self, delivery: Delivery, context: Context, yielded: Any, begun: int) -> Awaitable[None]:
-        return self._finish((delivery,), self._deliverer.resume(delivery, context, yielded, begun))
+        deliverer = self._deliverer
+        direct = bool(plan.routes) and not self.halted
+        for route in plan.routes:
+            if deliverer.is_direct(route):
+                route.run, route.run_in_task = direct_ways(
+                    route, recover=deliverer.recover, resume=deliverer.resume
+                )
+            else:
+                direct = False
+                route.run, route.run_in_task = deliverer.start, deliverer.run_in_task
+        if direct and len(plan.routes) == 1 and self._can_look_later:
+            return direct_publish(plan, self._finish), direct_deliver(plan, self._finish)
+        return partial(self._publish, plan), self._deliver_enqueued
 
     def _publish(
         self, plan: Plan, payload: Any, metadata: Metadata, parent: Delivery | None
@@ -91,13 +92,20 @@ class Dispatcher:
             self._history.append(receipt)
         return receipt, pending
 
-    def accept(self, plan: Plan, payload: Any, metadata: Metadata) -> tuple[Receipt, bytes | None]:
-        """Take an event that will be delivered later; return its receipt and its encoded payload."""
-        encoded = plan.check(payload)
-        receipt = Receipt.accepted(self._envelope(plan, payload, metadata), plan)
-        if self._history is not None:
-            self._history.append(receipt)
-        return receipt, encoded
+    def accept(self, plan: Plan, payload: Any, metadata: Metadata) -> Enqueued:
+        """Take an event that will be delivered later."""
+        item = Enqueued(plan, payload, plan.check(payload), metadata, perf_counter_ns(), copy_context())
+        if not self._can_look_later or self._observed or not plan.routes:
+            item.use(self._envelope(plan, payload, metadata))
+            if self._history is not None:
+                self._history.append(item)
+        return item
+
+    async def _deliver_enqueued(self, item: Enqueued) -> None:
+        deliveries, pending = self.deliver(item.plan, item.envelope, item.encoded, None)
+        item.follow(deliveries)
+        if pending is not None:
+            await pending
 
     def _envelope(self, plan: Plan, payload: Any, metadata: Metadata) -> Envelope:
         """Make the envelope of an event that is accepted, and tell of it."""
@@ -123,15 +131,49 @@ class Dispatcher:
 
         Returns the deliveries, and what to await until all have settled: None when they have.
         """
-        if len(plan.routes) == 1 and not self.halted:
-            delivery = _delivery(plan.routes[0], envelope, encoded, parent)
-            pending = self._deliverer.start(delivery, copy_context())
-            return (delivery,), None if pending is None else self._finish((delivery,), pending)
-        stages = [
-            [_delivery(route, envelope, encoded, parent) for route in stage] for stage in plan.stages
-        ]
-        deliveries = tuple(delivery for stage in stages for delivery in stage)
-        return deliveries, self._finish(deliveries, self._run(stages)) if deliveries else None
+        payload = envelope.payload
+        deliveries = [Delivery(route, envelope, payload) for route in plan.routes]
+        if encoded is not None:
+            for delivery in deliveries:
+                delivery.encoded = encoded
+        if parent is not None:
+            for delivery in deliveries:
+                delivery.parent = parent
+        pending = self._begin(plan, deliveries) if deliveries else None
+        return deliveries, None if pending is None else self._finish(deliveries, pending)
+
+    def _begin(self, plan: Plan, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
+        """Run what can be run without waiting; return what is left to await, or None."""
+        run = self._run_in_turn if self._serial else self._runtime.run_together
+        if len(plan.stages) == 1 and not self.halted:
+            return run(deliveries)
+        waiting = iter(deliveries)
+        return self._run_stages([list(islice(waiting, len(stage))) for stage in plan.stages], run)
+
+    async def _run_stages(self, stages: Sequence[Sequence[Delivery]], run: RunSome) -> None:
+        for stage in stages:
+            if self.halted:
+                return
+            pending = run(stage)
+            if pending is not None:
+                await pending
+
+    def _run_in_turn(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
+        waiting = iter(deliveries)
+        for delivery in waiting:
+            pending = delivery.route.run(delivery, copy_context())
+            if pending is not None:
+                return self._go_on_in_turn(pending, waiting)
+        return None
+
+    async def _go_on_in_turn(self, pending: Awaitable[None], waiting: Iterator[Delivery]) -> None:
+        await pending
+        for delivery in waiting:
+            if self.halted:
+                return
+            further = delivery.route.run(delivery, copy_context())
+            if further is not None:
+                await further
 
     async def _finish(self, deliveries: Sequence[Delivery], pending: Awaitable[None]) -> None:
         try:
@@ -140,28 +182,3 @@ class Dispatcher:
             unsettled = [delivery for delivery in deliveries if delivery.state is None]
             if unsettled:
                 await self._deliverer.interrupt(unsettled)
-
-    async def _run(self, stages: Sequence[Sequence[Delivery]]) -> None:
-        for stage in stages:
-            if self._serial or len(stage) == 1:
-                await self._run_in_turn(stage)
-            elif not self.halted:
-                await self._runtime.gather(self._deliverer.start, stage)
-
-    async def _run_in_turn(self, stage: Sequence[Delivery]) -> None:
-        start = self._deliverer.start
-        for delivery in stage:
-            if self.halted:
-                return
-            pending = start(delivery, copy_context())
-            if pending is not None:
-                await pending
-
-
-def _delivery(route: Route, envelope: Envelope, encoded: bytes | None, parent: Delivery | None) -> Delivery:
-    delivery = Delivery(route, envelope)
-    if encoded is not None:
-        delivery.encoded = encoded
-    if parent is not None:
-        delivery.parent = parent
-    return delivery

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from time import perf_counter_ns, time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,7 +92,7 @@ class Envelope:
 
         event_type = EventType.named(event) if isinstance(event, str) else EventType.of_class(type(event))
         payload = data if isinstance(event, str) else event
-        return cls(event_type, payload, time.time_ns(), sequence.next(), Metadata(**metadata))
+        return cls(event_type, payload, time_ns(), sequence.next(), Metadata(**metadata))
 
     @property
     def id(self) -> str:
@@ -217,6 +217,12 @@ class Envelope:
 
     def __repr__(self) -> str:
         return f"<Envelope {self.name} {self.id}>"
+
+
+def envelope_of(event_type: EventType, payload: Any, metadata: Metadata, published: int) -> Envelope:
+    """Make the envelope of an event that was published at a reading of ``perf_counter_ns``."""
+    occurred = time_ns() - (perf_counter_ns() - published)
+    return Envelope(event_type, payload, occurred, sequence.next(), metadata)
 
 
 _MAX_TEXT = 512

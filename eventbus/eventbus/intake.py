@@ -14,7 +14,7 @@ from eventbus.event_types import EventTypes
 from eventbus.plan import Plan
 
 if TYPE_CHECKING:
-    from eventbus.plan import CompilePublish, Publish, RouteMaker
+    from eventbus.plan import CompilePlan, Deliver, Publish, RouteMaker
     from eventbus.registry import Registry
 
 _log = structlog.get_logger("eventbus")
@@ -35,7 +35,7 @@ class PublishOptions(TypedDict, total=False):
     id: str | None
 
 
-def _refuse(_plan: Plan) -> Publish:
+def _refuse(_plan: Plan) -> tuple[Publish, Deliver]:
     raise AssertionError("events are planned while the bus runs")
 
 
@@ -48,14 +48,14 @@ class Plans:
         self._routes = routes
         self._plans: dict[type[Any] | str, Plan] = {}
         self._told: set[str] = set()
-        self._compile_publish: CompilePublish = _refuse
+        self._compile_plan: CompilePlan = _refuse
         self._keeps = False
         self.known = self._plans.get
         """Returns the plan of a class that was published before; nothing while the bus is closed."""
 
-    def use(self, compile_publish: CompilePublish) -> None:
+    def use(self, compile_plan: CompilePlan) -> None:
         """Make all plans anew, for a bus that has just started."""
-        self._compile_publish = compile_publish
+        self._compile_plan = compile_plan
         self._keeps = True
         self._plans.clear()
 
@@ -78,7 +78,7 @@ class Plans:
 
     def _make(self, key: type[Any] | str, event_type: Any) -> Plan:
         routes = [self._routes.make(found, event_type) for found in self._registry.match(event_type)]
-        plan = Plan(event_type, routes, self._compile_publish)
+        plan = Plan(event_type, routes, self._compile_plan)
         if len(self._plans) >= _MAX_PLANS:  # names may be endless
             self._plans.clear()
         if self._keeps:

@@ -12,7 +12,10 @@ import anyio
 from eventbus.handlers import finish
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from eventbus.delivery import Delivery
+    from eventbus.enqueued import Enqueued
     from eventbus.envelope import Envelope, Metadata
     from eventbus.event_types import EventType
     from eventbus.handlers import Handler
@@ -24,7 +27,13 @@ if TYPE_CHECKING:
     from eventbus.threads import Threads
 
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
-CompilePublish: TypeAlias = "Callable[[Plan], Publish]"
+Run: TypeAlias = "Callable[[Delivery, Context], Awaitable[None] | None]"
+"""Runs a delivery in a context; returns None when it has settled already, else what to await."""
+RunInTask: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
+"""Runs a delivery in the current task, which is its own."""
+Deliver: TypeAlias = "Callable[[Enqueued], Coroutine[Any, Any, None] | None]"
+"""Begins an enqueued event; returns what to await in its context until all deliveries have settled."""
+CompilePlan: TypeAlias = "Callable[[Plan], tuple[Publish, Deliver]]"
 Published: TypeAlias = "tuple[Receipt, Awaitable[None] | None]"
 Publish: TypeAlias = "Callable[[Any, Metadata, Delivery | None], Published]"
 
@@ -41,6 +50,8 @@ class Route:
         counters: where its deliveries are counted.
         policy: the in-process attempts that apply.
         timeout: seconds one attempt may take, or None.
+        run: runs a delivery in the current task; given by the dispatcher.
+        run_in_task: runs a delivery in a task of its own; given by the dispatcher.
         slots: how many deliveries may run at a time, or None for any number.
         conditional: whether ``when`` or ``once`` must be asked first.
     """
@@ -53,6 +64,8 @@ class Route:
         "invoke",
         "plain",
         "policy",
+        "run",
+        "run_in_task",
         "slots",
         "subscription",
         "timeout",
@@ -77,17 +90,14 @@ class Route:
         self.policy = policy
         self.timeout = subscription.timeout
         self.slots = slots
+        self.run: Run
+        self.run_in_task: RunInTask
         self.conditional = subscription.once or subscription.when is not None
 
     def admits(self, envelope: Envelope) -> bool:
-        """Ask ``when`` and ``once``; an event that both let pass uses up ``once``.
-
-        What comes back by a replay is not asked for ``once``: it was the one event, and failed.
-        """
+        """Ask ``when`` and ``once``; an event that both let pass uses up ``once``."""
         subscription = self.subscription
-        if subscription.spent and envelope.replay is None:
-            return False
-        if subscription.when is not None and not subscription.when(envelope):
+        if subscription.spent or (subscription.when is not None and not subscription.when(envelope)):
             return False
         subscription.spent = subscription.once
         return True
@@ -104,18 +114,19 @@ class Plan:
         publish: begins an event: takes its checked metadata, and the delivery whose handler publishes
             it; returns the receipt, and what to await until every delivery has settled, None when
             they have.
+        deliver: begins an enqueued event; returns what to await in its context, or None.
     """
 
-    __slots__ = ("check", "event_type", "publish", "routes", "stages")
+    __slots__ = ("check", "deliver", "event_type", "publish", "routes", "stages")
 
-    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_publish: CompilePublish) -> None:
+    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_plan: CompilePlan) -> None:
         self.event_type = event_type
         self.check = event_type.codec.check
         self.stages = tuple(
             tuple(stage) for _, stage in groupby(routes, key=lambda route: route.subscription.stage)
         )
         self.routes = tuple(routes)
-        self.publish = compile_publish(self)
+        self.publish, self.deliver = compile_plan(self)
 
     @property
     def handler_ids(self) -> tuple[str, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from contextvars import Context
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.lowlevel
@@ -13,24 +12,14 @@ from eventbus.errors import BusFull
 from eventbus.runtime import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
-    from eventbus.plan import Plan
-    from eventbus.receipt import Receipt
+    from eventbus.enqueued import Enqueued
     from eventbus.runtime import Runtime
 
 Overflow = Literal["wait", "raise"]
 
 _BREATH = 64  # events a worker delivers before it lets other tasks run, when none of them waits
-
-
-class Enqueued(NamedTuple):
-    """An accepted event: its plan, its envelope, its encoded payload, and its publisher's context."""
-
-    plan: Plan
-    receipt: Receipt
-    encoded: bytes | None
-    context: Context
 
 
 class Queue:
@@ -40,13 +29,13 @@ class Queue:
         self,
         *,
         runtime: Runtime,
-        deliver: Callable[[Enqueued], Coroutine[Any, Any, None]],
+        on_settled: Callable[[], None],
         size: int,
         workers: int,
         overflow: Overflow,
     ) -> None:
         self._runtime = runtime
-        self._deliver = deliver
+        self._on_settled = on_settled
         self._size = size
         self._most_workers = workers
         self._overflow = overflow
@@ -104,7 +93,12 @@ class Queue:
                 item = items.popleft()
                 if self._full:
                     self._make_room()
-                await within(item.context, self._deliver(item))
+                try:
+                    pending = item.plan.deliver(item)
+                    if pending is not None:
+                        await within(item.context, pending)
+                finally:
+                    self._on_settled()
                 delivered += 1
                 if not delivered % _BREATH:
                     await anyio.lowlevel.checkpoint()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
     from eventbus.envelope import Envelope
-    from eventbus.plan import Plan
 
 DeliveryState = Literal["succeeded", "dead_lettered", "parked", "accepted", "skipped", "failed"]
 
@@ -36,12 +35,9 @@ class DeliveryResult:
 
 
 class Receipt:
-    """What became of an event. ``bus.enqueue`` returns it before the deliveries have settled, and
-    it follows them.
-    """
+    """What became of an event."""
 
     _envelope: Envelope | None = None
-    _waiting: Plan | None = None
 
     def __init__(self, deliveries: Sequence[Delivery]) -> None:
         self._deliveries = deliveries
@@ -52,19 +48,6 @@ class Receipt:
         receipt = cls(deliveries)
         receipt._envelope = envelope
         return receipt
-
-    @classmethod
-    def accepted(cls, envelope: Envelope, plan: Plan) -> Receipt:
-        """Return the receipt of an event that will be delivered later."""
-        receipt = cls(())
-        receipt._envelope = envelope
-        receipt._waiting = plan
-        return receipt
-
-    def follow(self, deliveries: Sequence[Delivery]) -> None:
-        """Show these deliveries from now on; called by the bus when an enqueued event's turn comes."""
-        self._deliveries = deliveries
-        self._waiting = None
 
     @property
     def envelope(self) -> Envelope:
@@ -84,9 +67,6 @@ class Receipt:
     @property
     def deliveries(self) -> Mapping[str, DeliveryResult]:
         """The result of every delivery, by handler id, in the order of the handlers."""
-        if self._waiting is not None:
-            accepted = DeliveryResult("accepted", None, None, 0.0, 0)
-            return dict.fromkeys(self._waiting.handler_ids, accepted)
         return {delivery.handler_id: delivery.result for delivery in self._deliveries}
 
     @property

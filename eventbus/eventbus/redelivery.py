@@ -47,7 +47,7 @@ async def redeliver(
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
     route = routes.make(subscription, envelope.event_type)
-    delivery = Delivery(route, envelope)
+    delivery = Delivery(route, envelope, envelope.payload)
     delivery.encoded = stored.payload
     delivery.redelivered = True
     delivery.attempt = stored.attempt
@@ -84,7 +84,7 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
 
 def _outcome(delivery: Delivery) -> RedeliveryOutcome:
     duration = delivery.duration_ns / 1e9
-    if delivery.state in ("succeeded", "skipped"):  # skipped: ``when`` says that it is not wanted
+    if delivery.state == "succeeded":
         return Succeeded(duration)
     failure, error = delivery.failure, delivery.error
     assert failure is not None

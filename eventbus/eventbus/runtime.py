@@ -11,7 +11,7 @@ import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import structlog
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from eventbus.delivery import Delivery
-
-Start: TypeAlias = "Callable[[Delivery, Context | None], Awaitable[None] | None]"
 
 _log = structlog.get_logger("eventbus")
 
@@ -57,10 +55,10 @@ class Runtime(Protocol):
         """Await something on behalf of a delivery, so that :meth:`interrupt` ends the wait."""
         ...
 
-    async def gather(self, start: Start, deliveries: Sequence[Delivery]) -> None:
-        """Run several deliveries at a time and return when all have ended.
+    def run_together(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
+        """Run deliveries at a time; return None when all have settled, else what to await.
 
-        A cancellation cancels all of them, waits for them, and goes on its way.
+        A cancellation of that cancels all of them, waits for them, and goes on its way.
         """
         ...
 
@@ -230,17 +228,27 @@ class AsyncioRuntime:
             task.uncancel()  # somebody cancelled the handler's task, but not its publisher
             raise Stopped from None
 
-    async def gather(self, start: Start, deliveries: Sequence[Delivery]) -> None:
-        """See :class:`Runtime`. The first one runs in the publisher's task, the others in their own."""
-        first, *others = deliveries
+    def run_together(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
+        """See :class:`Runtime`.
+
+        Handlers that never wait are run here and now, one after another, as the event loop would. The
+        first that waits goes on in this task, and every one after it gets a task of its own.
+        """
+        waiting = iter(deliveries)
+        for delivery in waiting:
+            pending = delivery.route.run(delivery, copy_context())
+            if pending is not None:
+                others = list(waiting)
+                return self._gather(pending, others) if others else pending
+        return None
+
+    async def _gather(self, pending: Awaitable[None], others: Sequence[Delivery]) -> None:
         tasks: list[asyncio.Task[None]] = []
         for delivery in others:
             delivery.in_own_task = True
-            tasks.append(self._loop.create_task(_started(start, delivery)))
+            tasks.append(self._loop.create_task(delivery.route.run_in_task(delivery)))
         try:
-            pending = start(first, copy_context())
-            if pending is not None:
-                await pending
+            await pending
             for task in tasks:
                 await task
         except BaseException:
@@ -275,12 +283,6 @@ class AsyncioRuntime:
     async def close(self) -> None:
         """See :class:`Runtime`."""
         await _cancel(list(self._background))
-
-
-async def _started(start: Start, delivery: Delivery) -> None:
-    pending = start(delivery, None)
-    if pending is not None:
-        await pending
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -366,12 +368,17 @@ class AnyioRuntime:
         if error is not None:
             raise error
 
-    async def gather(self, start: Start, deliveries: Sequence[Delivery]) -> None:
-        """See :class:`Runtime`."""
+    def run_together(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
+        """See :class:`Runtime`. One alone runs in the publisher's task, several in their own."""
+        if len(deliveries) == 1:
+            return deliveries[0].route.run(deliveries[0], copy_context())
+        return self._gather(deliveries)
+
+    async def _gather(self, deliveries: Sequence[Delivery]) -> None:
         try:
             async with anyio.create_task_group() as group:
                 for delivery in deliveries:
-                    group.start_soon(_started, start, delivery)
+                    group.start_soon(delivery.route.run_in_task, delivery)
         except BaseExceptionGroup as errors:  # only what goes its way comes here: KeyboardInterrupt, SystemExit
             raise _first_leaf(errors) from None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,6 +12,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eventbus.delivery import Delivery
     from eventbus.envelope import Envelope
 
@@ -23,11 +25,11 @@ class Threads:
     """Runs plain handlers in worker threads of the bus's own share."""
 
     def __init__(self) -> None:
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._slots: anyio.CapacityLimiter | None = None
 
     def reset(self) -> None:
         """Forget the event loop that was; called when the bus starts."""
-        self._limiter = None
+        self._slots = None
 
     async def run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
         """Run ``call(payload, envelope)`` in a thread and return its result.
@@ -35,21 +37,46 @@ class Threads:
         When the wait is cancelled the thread goes on: ``delivery.thread_done`` is then an event that
         is set once it has returned.
         """
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(MAX_THREADS)
+        if _is_nested_in_thread(delivery):  # it would wait for the slot that its ancestor has
+            return await self._run(delivery, call)
+        if self._slots is None:
+            self._slots = anyio.CapacityLimiter(MAX_THREADS)
+        slots, borrower = self._slots, object()
+        await slots.acquire_on_behalf_of(borrower)
+        try:
+            return await self._run(delivery, call)
+        finally:
+            slots.release_on_behalf_of(borrower)
+
+    async def _run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
         watch = _Watch(anyio.lowlevel.current_token())
 
         def work() -> Any:
+            if not watch.begin():
+                return None
             try:
                 return call(delivery.payload, delivery.envelope)
             finally:
                 watch.returned()
 
         try:
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+            # the slots are counted above, because trio counts abandoned threads until they return
+            return await anyio.to_thread.run_sync(
+                work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
+            )
         except anyio.get_cancelled_exc_class():
             delivery.thread_done = watch.abandon()
             raise
+
+
+def _is_nested_in_thread(delivery: Delivery) -> bool:
+    """Tell whether it was published, however deeply, by a handler that runs in a thread right now."""
+    ancestor = delivery.parent
+    while ancestor is not None:
+        if ancestor.state is None and not ancestor.route.subscription.binding.is_async:
+            return True
+        ancestor = ancestor.parent
+    return False
 
 
 class _Watch:
@@ -59,19 +86,27 @@ class _Watch:
         self._token = token
         self._lock = threading.Lock()
         self._begun = False
+        self._abandoned = False
         self._returned = False
         self._event: anyio.Event | None = None
 
-    def abandon(self) -> anyio.Event | None:
-        """Stop waiting; return what will be set when the thread returns, None if it has."""
+    def begin(self) -> bool:
+        """Begin to run, in the thread; False when nobody waits any more, and nothing is to be run."""
         with self._lock:
-            if self._returned:
+            self._begun = not self._abandoned
+            return self._begun
+
+    def abandon(self) -> anyio.Event | None:
+        """Stop waiting; return what will be set when the thread returns, None if nothing runs."""
+        with self._lock:
+            self._abandoned = True
+            if self._returned or not self._begun:
                 return None
             self._event = anyio.Event()
             return self._event
 
     def returned(self) -> None:
-        """Called in the thread, last."""
+        """Tell who waits that the thread is done; the last that is done in it."""
         with self._lock:
             self._returned = True
             event = self._event

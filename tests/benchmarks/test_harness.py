@@ -131,6 +131,16 @@ def test_what_cannot_be_measured_here_says_why():
     assert report.notes([found]) == ["row: there is no /proc"]
 
 
+def test_one_that_breaks_is_reported_with_its_error(capsys: pytest.CaptureFixture[str]):
+    def take(effort: Effort) -> Taken:
+        raise RuntimeError("the handler is gone")
+
+    found = run(Benchmark(name="row", question="q", rival="r", take=take, limit=1.0), Effort())
+    assert (found.verdict, found.broken) == ("not taken", True)
+    assert report.notes([found]) == ["row: broken by RuntimeError: the handler is gone"]
+    assert "Traceback" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_rounds_alternate_and_the_first_pair_does_not_count(
     monkeypatch: pytest.MonkeyPatch, backend: Backend
@@ -245,6 +255,21 @@ class TestCommand:
         assert "question of fast" in printed.out
         assert printed.out.endswith("1 of 2 fall short: slow\n")
         assert printed.err == "slow: short\nfast: pass\n"
+
+    def test_one_that_breaks_fails_it_after_the_others(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ):
+        def take(effort: Effort) -> Taken:
+            raise RuntimeError("the handler is gone")
+
+        broken = Benchmark(name="broken", question="q", rival="r", take=take, limit=1.0)
+        monkeypatch.setattr(command, "BENCHMARKS", (broken, *command.BENCHMARKS))
+        monkeypatch.setattr(command, "README", tmp_path / "README.md")
+        with pytest.raises(SystemExit, match="1"):
+            command.main(["--json", str(tmp_path / "figures.json"), "--write-readme"])
+        assert "question of fast" in capsys.readouterr().out
+        assert (tmp_path / "figures.json").exists()
+        assert not (tmp_path / "README.md").exists()
 
     def test_only_takes_what_is_named(self, capsys: pytest.CaptureFixture[str]):
         command.main(["--only", "fast"])

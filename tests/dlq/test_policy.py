@@ -42,7 +42,7 @@ def test_the_category_the_budget_and_the_hint_decide(
 
 
 def test_the_jitter_is_a_pure_function_of_the_delivery() -> None:
-    policy = RetryPolicy(attempts=5, delay=60)
+    policy = RetryPolicy(attempts=5, delay=60, max_delay=3600)
 
     def wait(key: str) -> timedelta:
         verdict = decide(policy=policy, category=Category.TRANSIENT, retries=0, key=key, now=NOW)

@@ -249,8 +249,9 @@ async def test_a_replay_that_times_out_in_a_thread_settles_when_it_returns(
 
 
 async def test_a_thread_that_outlives_the_bus_keeps_its_lease_until_it_runs_out(
-    store: MemoryStore, fake_clock: FakeClock
+    store: MemoryStore, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("eventbus.core._AFTER_GRACE", 0.05)
     bus = EventBus(dlq=DeadLetterQueue(store, clock=fake_clock, lease=30), shutdown_grace=0)
     go = threading.Event()
 

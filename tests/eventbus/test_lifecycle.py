@@ -289,7 +289,10 @@ async def test_a_cancelled_stop_still_closes_the_store_and_stores_what_ran() -> 
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_no_task_is_left_behind(dlq: DeadLetterQueue, anyio_backend: str) -> None:
+async def test_no_task_is_left_behind(
+    dlq: DeadLetterQueue, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventbus.core._AFTER_GRACE", 0.05)
     bus = EventBus(dlq=dlq, shutdown_grace=0)
     before = asyncio.all_tasks()
 

@@ -74,7 +74,7 @@ def _own(document: Mapping[str, Any]) -> Publication:
     try:
         checked = _Document.model_validate(document)
     except pydantic.ValidationError as error:
-        raise ValueError(_told(error)) from None
+        raise ValueError(told(error)) from None
     options = checked.model_dump(exclude={"event", "data"}, exclude_defaults=True)
     return Publication(checked.event, checked.data, cast("PublishOptions", options))
 
@@ -112,9 +112,9 @@ def _is_json(media: str) -> bool:
     return kind in _JSON_TYPES or kind.endswith("+json")
 
 
-def _told(error: pydantic.ValidationError) -> str:
-    """Return what is wrong without the values, which may be long, or secret."""
+def told(error: pydantic.ValidationError) -> str:
+    """Return what is wrong in one line, without the values, which may be long, or secret."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+        f"{'.'.join(str(part) for part in item['loc']) or 'data'}: {item['msg']}"
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     )

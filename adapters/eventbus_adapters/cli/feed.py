@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+import pydantic
 
 from eventbus import CaptureFailed, EventBusError, InvalidEvent
-from eventbus_adapters.cli.documents import parse
+from eventbus_adapters.cli.documents import parse, told
 from eventbus_adapters.cli.lines import LineSplitter
 from eventbus_adapters.cli.names import KnownNames
 
@@ -125,7 +126,7 @@ class Feeder:
         try:
             self._count(await self._bus.publish(publication.event, publication.data, **publication.options))
         except InvalidEvent as error:
-            self._refuse(number, str(error))
+            self._refuse(number, _why(error))
         except CaptureFailed as error:
             self._complain(number, str(error))
             if error.receipt is not None:
@@ -148,3 +149,9 @@ class Feeder:
                 self.tally.lost += 1
             elif result.state == "dead_lettered":
                 self.tally.dead_lettered += 1
+
+
+def _why(error: InvalidEvent) -> str:
+    if isinstance(error.__cause__, pydantic.ValidationError):
+        return f"the payload does not fit: {told(error.__cause__)}"
+    return str(error)

@@ -49,14 +49,14 @@ def publish(
     bus = _bus(app)
     descriptor = _opened(file)
     try:
-        tally = anyio.run(_feed, bus, descriptor, concurrency)
+        tally = anyio.run(feed, bus, descriptor, concurrency)
     except EventBusError as error:
         leave(f"the bus of {app!r} cannot be started: {error}")
     finally:
         if file != _STDIN:
             os.close(descriptor)
-    _say(_summary(tally))
-    raise typer.Exit(_exit_code(tally))
+    _say(summary(tally))
+    raise typer.Exit(exit_code(tally))
 
 
 def _bus(app: str) -> EventBus:
@@ -80,7 +80,12 @@ def _opened(file: str) -> int:
     return descriptor
 
 
-async def _feed(bus: EventBus, descriptor: int, concurrency: int) -> Tally:
+async def feed(bus: EventBus, descriptor: int, concurrency: int) -> Tally:
+    """Publish the lines of an open file on ``bus``, which is started if it does not run; Ctrl-C stops it.
+
+    Raises:
+        EventBusError: the bus cannot be started.
+    """
     console = Console(stderr=True)
     async with AsyncExitStack() as stack:
         if not bus.running:
@@ -132,7 +137,8 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _summary(tally: Tally) -> str:
+def summary(tally: Tally) -> str:
+    """Return what became of the lines, in one line."""
     parts = [
         f"{tally.published:,} events published",
         f"{tally.dead_lettered:,} failed deliveries kept as dead letters",
@@ -149,7 +155,8 @@ def _summary(tally: Tally) -> str:
     return "; ".join(parts)
 
 
-def _exit_code(tally: Tally) -> int:
+def exit_code(tally: Tally) -> int:
+    """Return what the process says of it."""
     if tally.stopped:
         return INTERRUPTED
     return 1 if tally.bad or tally.lost or tally.error is not None else 0

@@ -21,7 +21,7 @@ _NAMED = 20  # lost deliveries that are listed one by one
 
 
 def failures(letters: Sequence[DeadLetterSummary]) -> Table:
-    """Return the letters by handler, kind and error, the most frequent first, each with a text that is common."""
+    """Return the letters by handler, kind and error, the most frequent first, with their usual text."""
     groups: defaultdict[tuple[str, ...], list[DeadLetterSummary]] = defaultdict(list)
     for letter in letters:
         state = f"{letter.state}/{letter.reason}" if letter.reason else str(letter.state)

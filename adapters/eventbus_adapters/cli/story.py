@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 120  # of tables that go to a file or a pipe
 _OPEN = DeadLetterQuery(state=OPEN_STATES)
-_REFUSED = DeadLetterQuery(handler="clocks.resolve", kind="connection")
-_TRANSIENT = DeadLetterQuery(handler="clocks.resolve", category="transient")
+_REFUSED = DeadLetterQuery(state="pending", handler="clocks.resolve", kind="connection")
+_TRANSIENT = DeadLetterQuery(state="pending", handler="clocks.resolve", category="transient")
 
 
 async def tell(folder: Path, limit: int | None, listener: socket.socket | None, token: str) -> bool:

@@ -59,6 +59,8 @@ class Database:
     async def write(self, work: Work) -> None:
         """Run ``work`` and return when it is committed.
 
+        The work of a caller that is cancelled meanwhile may be done all the same.
+
         Raises:
             sqlite3.Error: its constraint or its statement failed, or the commit did; nothing of it is kept.
         """
@@ -81,14 +83,13 @@ class Database:
 
     def _commit(self) -> None:
         """Do all that has gathered in one transaction. The lock keeps other threads off the connection."""
-        orders: list[_Order] = []
-        self._connection.execute("BEGIN IMMEDIATE")
+        orders = [self._orders.popleft() for _ in range(len(self._orders))]
         try:
-            while self._orders:
-                orders.append(self._orders.popleft())
-                self._apply(orders[-1])
+            self._connection.execute("BEGIN IMMEDIATE")
+            for order in orders:
+                self._apply(order)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.Error as error:  # nothing is kept: not of those either that had no error of their own
             for order in orders:
                 order.error = order.error or error
             if self._connection.in_transaction:

@@ -25,7 +25,7 @@ TENANT_MARK = "="
 KEY = ("tenant", "event_name", "handler_id", "kind", "category", "route", "state")
 _ZERO: ColumnElement[int] = literal_column("0")
 _SECOND_US = 1_000_000
-_SUMS = ("letters", "attempts", "created_s", "created_rest_us")
+SUMS = ("letters", "attempts", "created_s", "created_rest_us")
 
 
 def tenant_key(tenant: str | None) -> str:
@@ -39,12 +39,10 @@ class Deltas:
     def __init__(self) -> None:
         self._of: dict[Key, list[int]] = {}
 
-    def move(self, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
-        """Note that a row was ``before`` and is ``after``; None is no row."""
-        if before is not None:
-            self.add(before, -1)
-        if after is not None:
-            self.add(after, 1)
+    def move(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Note that a row was ``before`` and is ``after``."""
+        self.add(before, -1)
+        self.add(after, 1)
 
     def add(self, row: Mapping[str, Any], sign: int) -> None:
         """Count one row of ``letters`` in (1) or out (-1)."""
@@ -76,9 +74,9 @@ class Deltas:
 def _upsert(insert: Any) -> Any:
     statement = insert(counts)
     # Rows that were put in by hand are in no counter: taking one out must not make it negative.
-    kept = {name: getattr(counts.c, name) + statement.excluded[name] for name in _SUMS}
+    kept = {name: getattr(counts.c, name) + statement.excluded[name] for name in SUMS}
     kept["letters"] = case((kept["letters"] < _ZERO, _ZERO), else_=kept["letters"])
     return statement.on_conflict_do_update(index_elements=list(KEY), set_=kept)
 
 
-_ADD = Prepared({"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}, (*KEY, *_SUMS))
+_ADD = Prepared({"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}, (*KEY, *SUMS))

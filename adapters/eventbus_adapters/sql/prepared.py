@@ -47,17 +47,15 @@ class Prepared:
     def many_at_once(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
         """Execute an INSERT for all of ``rows``, many with one statement; return how many it inserted.
 
-        A thread gives up the interpreter's lock once per statement. Row by row, it would have to wait for
-        the lock after each one while a busy event loop holds it.
+        It is for dialects whose parameters are question marks, as SQLite's are. A thread gives up the
+        interpreter's lock once per statement. Row by row, it would have to wait for the lock after each
+        one while a busy event loop holds it.
         """
         sql = self.sql(connection)
-        if connection.dialect.paramstyle != "qmark":
-            return self.many(connection, rows)
         inserted = start = 0
         while start < len(rows):
-            size = min(
-                _LARGEST, 1 << (len(rows) - start).bit_length() - 1
-            )  # few sizes: few statements to keep
+            left = len(rows) - start
+            size = min(_LARGEST, 1 << left.bit_length() - 1)  # powers of two: few statements to keep
             values = tuple(chain.from_iterable(rows[start : start + size]))
             inserted += connection.exec_driver_sql(_widened(sql, len(self._names), size), values).rowcount
             start += size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, func, literal, select
 
-from eventbus_adapters.sql.counts import TENANT_MARK, tenant_key
+from eventbus_adapters.sql.counts import KEY, SUMS, TENANT_MARK, tenant_key
 from eventbus_adapters.sql.decoding import moment_of
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.loading import storable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
 _OPEN = sorted(state.value for state in OPEN_STATES)
+_OF_TENANTS, _OF_THE_REST = KEY[:1], KEY[1:]  # there are many tenants, and few of the rest
 _PRIORITIES = range(1, 11)
 _SECOND_US = 1_000_000
 
@@ -30,7 +31,8 @@ _SECOND_US = 1_000_000
 def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | None) -> Stats:
     """Return the totals, of all letters or of those of ``tenants``."""
     own = None if tenants is None else sorted({it for it in tenants if storable(it)})
-    rows = _counted(connection, own)
+    of_tenants = _counted(connection, own, _OF_TENANTS)
+    rows = _counted(connection, own, _OF_THE_REST)
     total = sum(row.letters for row in rows)
     still_open = [row for row in rows if row.state in OPEN_STATES]
     pending = sum(row.letters for row in still_open)
@@ -41,7 +43,7 @@ def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | N
         by_state=by_state,
         by_event=_tally(rows, "event_name"),
         by_handler=_tally(rows, "handler_id"),
-        by_tenant={_tenant_of(key): number for key, number in _tally(rows, "tenant").items()},
+        by_tenant={_tenant_of(key): number for key, number in _tally(of_tenants, "tenant").items()},
         by_kind=_tally(rows, "kind"),
         by_category=_tally(rows, "category"),
         by_route=_tally(rows, "route"),
@@ -60,8 +62,13 @@ def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | N
     )
 
 
-def _counted(connection: Connection, tenants: list[str] | None) -> Sequence[Row[*tuple[Any, ...]]]:
-    statement = select(counts).where(counts.c.letters > 0)
+def _counted(
+    connection: Connection, tenants: list[str] | None, names: Sequence[str]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the counters, summed for each combination of the columns ``names``."""
+    columns = [counts.c[name] for name in names]
+    sums = [func.sum(counts.c[name]).label(name) for name in SUMS]
+    statement = select(*columns, *sums).where(counts.c.letters > 0).group_by(*columns)
     if tenants is not None:
         statement = statement.where(_among(counts.c.tenant, [tenant_key(it) for it in tenants]))
     return connection.execute(statement).all()

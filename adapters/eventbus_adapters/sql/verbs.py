@@ -68,7 +68,7 @@ def remove(connection: Connection, deltas: Deltas, dead_letter_id: str) -> None:
     row = _known(connection, dead_letter_id)
     check_verb(Verb.DELETE, dead_letter_id, letter_of(row).state)
     _DELETE.run(connection, row["seq"])
-    deltas.move(row, None)
+    deltas.add(row, -1)
 
 
 def _known(connection: Connection, dead_letter_id: str) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ import resource
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 from letters import NOW, build_letter
 
@@ -224,3 +226,61 @@ async def test_a_letter_that_no_database_can_hold_is_refused_loudly(store: SqlSt
             await store.add([unfit])
         assert not refused.value.retryable
     assert not (await store.find(EVERYTHING)).items
+
+
+async def test_a_letter_without_what_every_letter_has_is_refused_loudly(store: SqlStore) -> None:
+    with pytest.raises(StoreUnavailable, match="NOT NULL"):
+        await store.add([build_letter(event_name=None)])
+
+
+async def test_tables_that_were_dropped_underneath_are_named(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    by_hand.execute("DROP TABLE eventbus_dead_letters")
+    with pytest.raises(StoreUnavailable, match="no such table: eventbus_dead_letters"):
+        await store.find(EVERYTHING)
+
+
+def busy() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
+
+
+def test_a_lock_during_the_switch_to_the_log_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("eventbus_adapters.sql.engine.time.sleep", waits.append)
+    answers = iter([busy(), busy(), "wal"])
+
+    def ask() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert SqlStore(f"sqlite:///{path}", busy_timeout=60)._database._patiently(ask) == "wal"
+    assert len(waits) == 2
+
+
+def test_a_file_system_without_a_log_is_refused(path: Path) -> None:
+    class Stubborn(sqlite3.Connection):
+        def execute(self, *_: object) -> sqlite3.Cursor:
+            return super().execute("SELECT 'delete'")
+
+    with (
+        closing(sqlite3.connect(path, factory=Stubborn)) as connection,
+        pytest.raises(StoreUnavailable, match="write-ahead log"),
+    ):
+        at(path)._database._enter_wal(connection)
+
+
+async def test_several_may_open_a_store_at_once(path: Path) -> None:
+    store = at(path)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(store.open)
+    threads = [it for it in threading.enumerate() if it.name == f"eventbus-writer {path}"]
+    assert len(threads) == 1
+    await store.close()

@@ -324,3 +324,21 @@ async def test_closing_ends_every_thread(path: Path) -> None:
             thread.join()
     assert not [it for it in threading.enumerate() if str(path) in it.name]
     assert before <= threading.active_count() + 1
+
+
+async def test_a_database_that_goes_away_between_single_tries_fails_the_rest(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def together(_: Writer, jobs: list[Any]) -> list[Any]:
+        tried.append(len(jobs))
+        if len(jobs) > 1:
+            raise OverflowError
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(Writer, "_together", together)
+    assert store._threads is not None
+    outcomes = store._threads.writer._commit([None, None, None])  # type: ignore[list-item]  # never run
+    assert [str(it.error) for it in outcomes] == ["gone"] * 3
+    assert tried == [3, 1]
