@@ -41,10 +41,12 @@ def text_table(results: Sequence[Result]) -> str:
 
 def markdown_table(results: Sequence[Result]) -> str:
     """Return the table as Markdown, what falls short in bold."""
-    rows = [HEADINGS, tuple("---" for _ in HEADINGS)]
+    headings = ("name", *HEADINGS)
+    rows: list[tuple[str, ...]] = [headings, tuple("---" for _ in headings)]
     for result in results:
         *row, verdict = cells(result)
-        rows.append((*row, verdict if verdict in ("pass", "reported") else f"**{verdict}**"))
+        shown = verdict if verdict in ("pass", "reported") else f"**{verdict}**"
+        rows.append((f"`{result.benchmark.name}`", *row, shown))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     told = [f"- {note}" for note in notes(results)]
     return "\n".join([machine(), "", *lines, "", *told, *([""] if told else []), summary(results)])

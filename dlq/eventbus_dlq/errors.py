@@ -1,15 +1,15 @@
 """The errors of the dead-letter queue, all of them below ``eventbus.EventBusError``.
 
-    EventBusError
-    ├── StoreUnavailable        the store cannot be opened, read or written
-    ├── DeadLetterNotFound      no letter has that id
-    ├── LeaseHeld               somebody is running the letter right now
-    ├── LeaseLost               the token is no longer the current one
-    ├── InvalidTransition       the letter's state does not allow the verb
-    ├── InvalidCursor           the cursor was not made by this store for this listing
-    ├── PayloadRedacted         the stored payload is redacted; a replay needs one supplied
-    ├── NotSandboxed            the handler registered no sandbox variant
-    └── PermissionDenied        the principal may not do that
+EventBusError
+├── StoreUnavailable        the store cannot be opened, read or written
+├── DeadLetterNotFound      no letter has that id
+├── LeaseHeld               somebody is running the letter right now
+├── LeaseLost               the token is no longer the current one
+├── InvalidTransition       the letter's state does not allow the verb
+├── InvalidCursor           the cursor was not made by this store for this listing
+├── PayloadRedacted         the stored payload is redacted; a replay needs one supplied
+├── NotSandboxed            the handler registered no sandbox variant
+└── PermissionDenied        the principal may not do that
 """
 
 from __future__ import annotations

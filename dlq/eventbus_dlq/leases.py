@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class LeaseKeeper:
         self._lease = lease
 
     @asynccontextmanager
-    async def keeping(self, leases: Sequence[Lease]) -> AsyncIterator[None]:
+    async def keeping(self, leases: Sequence[Lease]) -> AsyncGenerator[None]:
         """Keep ``leases`` alive inside the block; the block is cancelled when all of them are lost.
 
         A store that cannot be reached for a moment loses nothing: the next beat tries again.

@@ -59,7 +59,8 @@ def check_meant(query: DeadLetterQuery) -> None:
     """
     if query.is_empty and not query.is_everything:
         raise ValueError(
-            "an empty query would act on every dead letter; give a condition, or say DeadLetterQuery.everything()"
+            "an empty query would act on every dead letter; give a condition, or say "
+            "DeadLetterQuery.everything()"
         )
 
 

@@ -123,9 +123,7 @@ class Replayer:
 
     async def _claim(self, dead_letter_id: str) -> Claim:
         now = moment(self._clock.time_ns())
-        (answer,) = await self._store.claim(
-            [dead_letter_id], owner=self._owner, lease=self._lease, now=now
-        )
+        (answer,) = await self._store.claim([dead_letter_id], owner=self._owner, lease=self._lease, now=now)
         if isinstance(answer, Exception):
             raise answer
         if answer.rescued:
@@ -183,7 +181,9 @@ class Replayer:
             case _:
                 assert_never(outcome)
         if await self._store.settle([settlement], now=now):
-            raise LeaseLost(f"the lease of dead letter {claim.letter.id} was taken over; nothing was recorded")
+            raise LeaseLost(
+                f"the lease of dead letter {claim.letter.id} was taken over; nothing was recorded"
+            )
         self._report(claim, settlement, duration)
         attempts = claim.letter.attempts - settlement.uncharged
         return ReplayOutcome(settlement.state, error, attempts, claim.letter.id)

@@ -31,7 +31,7 @@ from eventbus.telemetry import Observer, Telemetry
 from eventbus.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.store import Order
 
 H = TypeVar("H", bound="Callable[..., Any]")
+
 
 class EventBus:
     """Publishes events to handlers in this process, and loses no failure.
@@ -98,9 +99,7 @@ class EventBus:
         self._dlq = dlq
         self._clock: Clock = clock or (SystemClock() if dlq is None else dlq.clock)
         self._concurrency: Concurrency = concurrency
-        self._queue_settings = QueueSettings(
-            size=queue_size, overflow=overflow, workers=enqueue_concurrency
-        )
+        self._queue_settings = QueueSettings(size=queue_size, overflow=overflow, workers=enqueue_concurrency)
         self._grace = shutdown_grace
         self._types = EventTypes(max_payload=MAX_PAYLOAD if dlq is None else dlq.max_payload)
         self._registry = Registry()
@@ -116,9 +115,7 @@ class EventBus:
 
     # -- subscribing
 
-    def on(
-        self, *events: type[Any] | str, **options: Unpack[SubscriptionOptions]
-    ) -> Callable[[H], H]:
+    def on(self, *events: type[Any] | str, **options: Unpack[SubscriptionOptions]) -> Callable[[H], H]:
         """Subscribe the decorated handler to event classes, names and patterns.
 
         The options are those of :class:`Subscription`. A handler takes ``(event)`` or
@@ -228,9 +225,7 @@ class EventBus:
             check_captured(receipt)
         return receipt
 
-    async def enqueue(
-        self, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]
-    ) -> Receipt:
+    async def enqueue(self, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]) -> Receipt:
         """Accept an event into a bounded queue and return; workers deliver it soon.
 
         Takes the arguments of :meth:`publish`. The receipt follows the deliveries: they are
@@ -365,19 +360,27 @@ class EventBus:
         """Run every dead letter of a query again; see :meth:`DeadLetterQueue.replay_all`."""
         return await self.dlq.replay_all(query, by=by, note=note)
 
-    async def resolve(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+    async def resolve(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
         """Say that a dead letter is done; see :meth:`DeadLetterQueue.resolve`."""
         return await self.dlq.resolve(dead_letter_id, by=by, note=note)
 
-    async def discard(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+    async def discard(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
         """Give a dead letter up; see :meth:`DeadLetterQueue.discard`."""
         return await self.dlq.discard(dead_letter_id, by=by, note=note)
 
-    async def archive(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+    async def archive(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
         """Close a dead letter and keep it; see :meth:`DeadLetterQueue.archive`."""
         return await self.dlq.archive(dead_letter_id, by=by, note=note)
 
-    async def restore(self, dead_letter_id: str, *, by: str | None = None, note: str | None = None) -> DeadLetter:
+    async def restore(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
         """Open a closed dead letter again; see :meth:`DeadLetterQueue.restore`."""
         return await self.dlq.restore(dead_letter_id, by=by, note=note)
 
@@ -499,7 +502,7 @@ class EventBus:
         await self.stop()
 
     @asynccontextmanager
-    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+    async def lifespan(self, _app: object = None) -> AsyncGenerator[None]:
         """Run the bus for as long as an ASGI application: ``Starlette(lifespan=bus.lifespan)``."""
         async with self:
             yield

@@ -43,7 +43,9 @@ class Capturing:
         """
         for delivery in deliveries:
             if delivery.error is None:
-                delivery.error = InterruptedError("the delivery was cut short before its handler had finished")
+                delivery.error = InterruptedError(
+                    "the delivery was cut short before its handler had finished"
+                )
             self._telemetry.emit("delivery.interrupted", **fields(delivery))
         if self._dlq is None:
             for delivery in deliveries:
@@ -82,9 +84,7 @@ def _interrupted(delivery: Delivery) -> Failure:
     return _failure(delivery, "interrupted", error, record)
 
 
-def _failure(
-    delivery: Delivery, reason: FailureReason, error: BaseException, record: ErrorRecord
-) -> Failure:
+def _failure(delivery: Delivery, reason: FailureReason, error: BaseException, record: ErrorRecord) -> Failure:
     envelope, subscription = delivery.envelope, delivery.route.subscription
     return Failure(
         envelope=envelope,

@@ -39,6 +39,7 @@ class Deliverer:
     ) -> None:
         self._runtime = runtime
         self._attempt_once = runtime.attempt
+        self._resume = runtime.resume
         self._telemetry = telemetry
         self._observed = bool(telemetry)
         self._clock = clock
@@ -56,7 +57,8 @@ class Deliverer:
         if route.conditional and not delivery.redelivered:
             try:
                 if not route.admits(delivery.envelope):
-                    return self._skip(delivery)
+                    self._skip(delivery)
+                    return None
             except Exception as error:  # a condition is the handler's code, and fails like it
                 counters.started += 1
                 return self.recover(delivery, error, perf_counter_ns())
@@ -90,11 +92,16 @@ class Deliverer:
 
     def is_direct(self, route: Route) -> bool:
         """Tell whether nothing has to be asked or told on this route, so that it can be cut short."""
-        return self._runtime.eager and not (self._observed or route.conditional or route.slots is not None)
+        return self._resume is not None and not (
+            self._observed or route.conditional or route.slots is not None
+        )
 
-    def resume(self, delivery: Delivery, context: Context | None, yielded: Any, begun: int) -> Awaitable[None]:
+    def resume(
+        self, delivery: Delivery, context: Context | None, yielded: Any, begun: int
+    ) -> Awaitable[None]:
         """Take a delivery that was begun directly, and waits, to its settled outcome."""
-        return self._finish(delivery, self._runtime.resume(delivery, context, yielded), begun)
+        assert self._resume is not None
+        return self._finish(delivery, self._resume(delivery, context, yielded), begun)
 
     async def _finish(self, delivery: Delivery, pending: Awaitable[None], begun: int) -> None:
         try:

@@ -90,7 +90,8 @@ class Envelope:
         """
         from eventbus.event_types import EventType  # the two know each other
 
-        event_type = EventType.named(event) if isinstance(event, str) else EventType.of_class(type(event))
+        event_class: type[Any] = event.__class__
+        event_type = EventType.named(event) if isinstance(event, str) else EventType.of_class(event_class)
         payload = data if isinstance(event, str) else event
         return cls(event_type, payload, time_ns(), sequence.next(), Metadata(**metadata))
 
@@ -241,10 +242,9 @@ def checked_metadata(metadata: Metadata) -> Metadata:
         value = getattr(metadata, name)
         if value is not None:
             check_text(name, value)
-    if metadata.priority is not None and not (
-        isinstance(metadata.priority, int) and 1 <= metadata.priority <= 10
-    ):
-        raise InvalidEvent(f"priority={metadata.priority!r} must be an int from 1 (high) to 10 (low)")
+    priority: object = metadata.priority
+    if priority is not None and not (isinstance(priority, int) and 1 <= priority <= 10):
+        raise InvalidEvent(f"priority={priority!r} must be an int from 1 (high) to 10 (low)")
     return metadata._replace(tags=_checked_tags(metadata.tags), headers=_checked_headers(metadata.headers))
 
 
@@ -253,7 +253,9 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise InvalidEvent(f"{name}={value!r} must be a text that is not empty")
     if len(value) > _MAX_TEXT:
-        raise InvalidEvent(f"{name} is {len(value)} characters long, at most {_MAX_TEXT} are kept: {value[:40]!r}...")
+        raise InvalidEvent(
+            f"{name} is {len(value)} characters long, at most {_MAX_TEXT} are kept: {value[:40]!r}..."
+        )
     if "\x00" in value or not _is_unicode(value):
         raise InvalidEvent(f"{name}={value[:80]!r} has a NUL or a lone surrogate, which no store can hold")
 
@@ -268,23 +270,20 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def _checked_tags(tags: object) -> tuple[str, ...]:
-    if tags == ():
-        return ()
-    if isinstance(tags, str) or not isinstance(tags, (tuple, list, set, frozenset)):
-        raise InvalidEvent(f"tags={tags!r} must be a sequence of texts")
+def _checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     if len(tags) > _MAX_TAGS:
         raise InvalidEvent(f"{len(tags)} tags are given, at most {_MAX_TAGS} are kept")
     for tag in tags:
         check_text("a tag", tag)
-    return tuple(tags)
+    return tags
 
 
 def _checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     if not headers:
         return NO_HEADERS
     size = 0
-    for name, value in headers.items():
+    for name, text in headers.items():
+        value: object = text
         check_text("a header's name", name)
         if not isinstance(value, str) or "\x00" in value or not _is_unicode(value):
             raise InvalidEvent(f"header {name!r} must be a text without NUL or lone surrogates")

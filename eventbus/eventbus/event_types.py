@@ -52,7 +52,9 @@ class EventType:
         name = getattr(event_class, "event_name", event_class.__qualname__)
         version = getattr(event_class, "event_version", 1)
         if type(version) is not int or version < 1:
-            raise InvalidEvent(f"{event_class.__qualname__}.event_version={version!r} must be an int from 1 up")
+            raise InvalidEvent(
+                f"{event_class.__qualname__}.event_version={version!r} must be an int from 1 up"
+            )
         return cls(name, version, event_class, max_payload=max_payload)
 
     @classmethod
@@ -124,7 +126,9 @@ class EventTypes:
             return known
         for cls in list(self._by_class):
             for subclass in _subclasses(cls):
-                if getattr(subclass, "event_name", subclass.__qualname__) == name and is_event_class(subclass):
+                if getattr(subclass, "event_name", subclass.__qualname__) == name and is_event_class(
+                    subclass
+                ):
                     return self.of_class(subclass)
         return None
 

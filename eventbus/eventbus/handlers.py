@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from eventbus.envelope import Envelope
-
-if TYPE_CHECKING:
-    pass
 
 Handler: TypeAlias = Callable[..., Any]
 """Takes the event, and the envelope if it wants it; an async function, or a plain one for a thread."""
@@ -65,7 +63,15 @@ def _wants_envelope(handler: Handler) -> bool:
 
 
 def _is_envelope(parameter: inspect.Parameter) -> bool:
-    return parameter.name == "envelope" or parameter.annotation in (Envelope, "Envelope")
+    annotation = parameter.annotation
+    if isinstance(annotation, str):  # written in quotes, or under ``from __future__ import annotations``
+        typed = _ENVELOPE_NAME.search(annotation) is not None
+    else:
+        typed = annotation is Envelope or Envelope in get_args(annotation)
+    return parameter.name == "envelope" or typed
+
+
+_ENVELOPE_NAME = re.compile(r"\bEnvelope\b")
 
 
 def _is_async(handler: Handler) -> bool:

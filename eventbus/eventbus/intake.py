@@ -104,7 +104,8 @@ def typed_event(plans: Plans, event: Any, data: Any) -> tuple[Plan, Any]:
         )
     if isinstance(event, type):
         raise InvalidEvent(f"publish({event.__qualname__}) got the class; publish an instance of it")
-    return plans.known(type(event)) or plans.of_class(type(event)), event
+    event_class: type[Any] = event.__class__
+    return plans.known(event_class) or plans.of_class(event_class), event
 
 
 def made_metadata(

@@ -26,7 +26,7 @@ def check_pattern(pattern: str) -> None:
     for segment in pattern.split("."):
         if not segment or ("*" in segment and segment not in ("*", "**")):
             raise InvalidEvent(
-                f"pattern {pattern!r}: a segment is a word, '*' (any one segment) or '**' (any number of them)"
+                f"pattern {pattern!r}: a segment is a word, '*' (any one segment) or '**' (any number)"
             )
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import types
 from datetime import date, datetime, time, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import annotated_types
@@ -22,7 +22,7 @@ from pydantic_core import PydanticSerializationError
 from eventbus.errors import InvalidEvent, PayloadTooLarge, UndecodableEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 MAX_PAYLOAD = 1_048_576
 """The largest encoded payload, in bytes, unless the dead-letter queue says otherwise."""
@@ -92,6 +92,7 @@ class ClassCodec:
         self._limit = limit
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
         self._to_json = adapter.serializer.to_json
+        self._to_python = adapter.serializer.to_python
         self._validator = adapter.validator
 
     def check(self, payload: Any) -> bytes | None:
@@ -102,6 +103,8 @@ class ClassCodec:
             raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
         if len(encoded) > self._limit:
             raise _too_large(self._name, len(encoded), self._limit)
+        if b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded:
+            _refuse_not_finite(self._name, "payload", self._to_python(payload, warnings=False))
         return encoded
 
     def encode(self, payload: Any) -> bytes:
@@ -114,9 +117,7 @@ class ClassCodec:
     def decode(self, data: Any) -> Any:
         """See :class:`Codec`."""
         try:
-            return self._validator.validate_json(
-                pydantic_core.to_json(data), by_alias=True, by_name=True
-            )
+            return self._validator.validate_json(pydantic_core.to_json(data), by_alias=True, by_name=True)
         except pydantic.ValidationError as error:
             raise UndecodableEvent(
                 f"the stored payload of {self._name!r} does not fit today's class: {_without_inputs(error)}"
@@ -137,17 +138,13 @@ class PlainCodec(ClassCodec):
         super().__init__(name, cls, limit)
         overhead = 2 + sum(len(field) * _ESCAPED + 4 + _FIXED for field in fields)
         # an instance attribute, so that a publish calls the compiled function itself
-        self.check = _compile_check(  # type: ignore[method-assign]
+        self.check = _compile_check(  # type: ignore[assignment, method-assign]
             fields, most_characters=(limit - overhead) // _ESCAPED, otherwise=self._check_slowly
         )
 
     def _check_slowly(self, payload: Any) -> bytes | None:
         for field, value in payload.__dict__.items():
-            if isinstance(value, float) and not isfinite(value):
-                raise InvalidEvent(
-                    f"{field} of {self._name!r} is {value!r}, which JSON cannot carry; "
-                    "send None, a text or a Decimal instead"
-                )
+            _refuse_not_finite(self._name, field, value)
         return super().check(payload)
 
 
@@ -222,10 +219,12 @@ class JsonCodec:
         return data
 
     def _check_values(self, value: Any, path: str) -> None:
-        kind = type(value)
-        if kind is str or kind is int or kind is float or kind is bool or value is None:
+        kind: Any = value.__class__
+        if kind is str or kind is int or kind is bool or value is None:
             return
-        if kind is dict:
+        if kind is float:
+            _refuse_not_finite(self._name, path, value)
+        elif kind is dict:
             for key, item in value.items():
                 if type(key) is not str:
                     raise InvalidEvent(f"{path} of {self._name!r} has the key {key!r}; JSON keys are texts")
@@ -238,6 +237,22 @@ class JsonCodec:
                 f"{path} of {self._name!r} is a {kind.__qualname__}, which would come back from the store as "
                 "something else; publish a pydantic model or a dataclass, or convert it to JSON values"
             )
+
+
+def _refuse_not_finite(name: str, path: str, value: Any) -> None:
+    """Refuse NaN and the infinities, which JSON writes as null or not at all."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise InvalidEvent(
+                f"{path} of {name!r} is {value!r}, which JSON cannot carry; "
+                "send None, a text or a Decimal instead"
+            )
+    elif isinstance(value, dict):
+        for key, item in cast("dict[Any, Any]", value).items():  # type: ignore[redundant-cast]  # not to pyright
+            _refuse_not_finite(name, f"{path}.{key}", item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in cast("Collection[Any]", value):
+            _refuse_not_finite(name, f"{path}[]", item)
 
 
 def codec_for(name: str, cls: type[Any] | None, limit: int) -> Codec:
@@ -269,7 +284,11 @@ def _plain_fields(cls: type[Any]) -> Mapping[str, Any] | None:
 
 def _plain_model_fields(cls: type[pydantic.BaseModel]) -> Mapping[str, Any] | None:
     decorators = cls.__pydantic_decorators__
-    if decorators.field_serializers or decorators.model_serializers or cls.model_config.get("extra") == "allow":
+    if (
+        decorators.field_serializers
+        or decorators.model_serializers
+        or cls.model_config.get("extra") == "allow"
+    ):
         return None
     for field in cls.model_fields.values():
         if field.exclude or not _is_plain(field.annotation):

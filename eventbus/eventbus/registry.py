@@ -35,7 +35,8 @@ class Registry:
             taken = self.find(name)
             if taken is not None:
                 raise DuplicateHandler(
-                    f"handler id {name!r} is already subscribed ({taken.place}); pass id= to give this one another"
+                    f"handler id {name!r} is already subscribed ({taken.place}); "
+                    "pass id= to give this one another"
                 )
         self._by_id[subscription.id] = subscription
         for alias in subscription.aliases:

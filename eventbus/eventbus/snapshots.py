@@ -8,14 +8,15 @@ import linecache
 import os
 import re
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pydantic_core
 
 from eventbus.classify import Classification
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
+from eventbus.groups import members
 
 MAX_MESSAGE = 8_192
 MAX_TRACEBACK = 32_768
@@ -42,11 +43,12 @@ def snapshot(error: BaseException, classification: Classification) -> ErrorRecor
 
 def type_name(error: BaseException) -> str:
     """Return the qualified name of the error's class; builtins go without their module."""
-    return _class_name(type(error))
+    return _class_name(cast("Hashable", type(error)))
 
 
 @functools.lru_cache(maxsize=2_048)
-def _class_name(cls: type[BaseException]) -> str:
+def _class_name(cls: Hashable) -> str:
+    assert isinstance(cls, type)
     name = clean(str(cls.__qualname__))[:256]
     return name if cls.__module__ == "builtins" else clean(f"{cls.__module__}.{name}")[:512]
 
@@ -71,7 +73,7 @@ def message_of(error: BaseException) -> str:
         text = _quoteless(error)
         return _bounded(text if type(text) is str else str.__str__(text), MAX_MESSAGE)
     except Exception as broken:  # the text of an exception is anybody's code
-        return f"<the message cannot be read: its __str__ raised {_class_name(type(broken))}>"
+        return f"<the message cannot be read: its __str__ raised {type_name(broken)}>"
 
 
 def _quoteless(error: BaseException) -> str:
@@ -95,7 +97,7 @@ _DETAIL = re.compile(r"^(DETAIL|CONTEXT|HINT):.*$", re.MULTILINE | re.IGNORECASE
 
 def _sql_text(error: Any) -> str:
     cause = error.orig
-    text = f"({_class_name(type(cause))}) {_DETAIL.sub('', str(cause)).strip()}" if cause is not None else ""
+    text = f"({type_name(cause)}) {_DETAIL.sub('', str(cause)).strip()}" if cause is not None else ""
     statement = error.statement
     return f"{text}\n[SQL: {statement}]" if statement else text or type(error).__name__
 
@@ -139,9 +141,8 @@ def _next_causes(error: BaseException) -> Iterator[tuple[Relation, BaseException
         yield "cause", error.__cause__
     elif error.__context__ is not None and not error.__suppress_context__:
         yield "context", error.__context__
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions[:MAX_CAUSES]:
-            yield "member", member
+    for member in members(error)[:MAX_CAUSES]:
+        yield "member", member
 
 
 def traceback_text(error: BaseException, limit: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from eventbus.envelope import check_text
 from eventbus.errors import InvalidEvent
@@ -98,7 +98,9 @@ def make_subscription(
     """
     unknown = set(options) - _KNOWN
     if unknown:
-        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are: {', '.join(sorted(_KNOWN))}")
+        raise TypeError(
+            f"unknown option {', '.join(sorted(unknown))}; there are: {', '.join(sorted(_KNOWN))}"
+        )
     if not events:
         raise InvalidEvent(f"handler {describe(handler)} listens to nothing; name an event class or a name")
     for event in events:
@@ -107,9 +109,9 @@ def make_subscription(
     checked: dict[str, Any] = dict(options)
     for name in ("aliases", "tags", "classify"):
         value: Any = checked.get(name, ())
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise ValueError(f"{name}={value!r} must be a sequence, such as a tuple")
-        checked[name] = tuple(value)
+        if not isinstance(value, (tuple, list)):
+            raise ValueError(f"{name}={value!r} must be a tuple or a list")
+        checked[name] = tuple(cast("Sequence[object]", value))
     checked["id"] = _checked_id(handler, options.get("id"), need_stable_id)
     subscription = Subscription(events=tuple(events), binding=binding, **checked)
     _check_values(subscription)

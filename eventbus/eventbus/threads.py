@@ -51,22 +51,23 @@ class Threads:
     async def _run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
         watch = _Watch(anyio.lowlevel.current_token())
 
-        def work() -> Any:
+        def work() -> tuple[Any]:  # trio refuses a function that returns a bare coroutine
             if not watch.begin():
-                return None
+                return (None,)
             try:
-                return call(delivery.payload, delivery.envelope)
+                return (call(delivery.payload, delivery.envelope),)
             finally:
                 watch.returned()
 
         try:
             # the slots are counted above, because trio counts abandoned threads until they return
-            return await anyio.to_thread.run_sync(
+            (result,) = await anyio.to_thread.run_sync(
                 work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
             )
         except anyio.get_cancelled_exc_class():
             delivery.thread_done = watch.abandon()
             raise
+        return result
 
 
 def _is_nested_in_thread(delivery: Delivery) -> bool:

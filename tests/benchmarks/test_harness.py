@@ -295,7 +295,7 @@ class TestCommand:
         command.main([])
         assert "question of slow" not in readme.read_text()
         command.main(["--write-readme"])
-        assert "| question of slow |" in readme.read_text()
+        assert "| `slow` | question of slow |" in readme.read_text()
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

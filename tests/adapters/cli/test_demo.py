@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from eventbus_adapters.cli import demo as command
@@ -23,14 +22,6 @@ from eventbus_adapters.demo.application import Application
 from eventbus_dlq import StoreUnavailable
 
 RUN = [sys.executable, "-c", "from eventbus_adapters.cli import main; main()", "demo"]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> object:
-    """Undo that the demo silences logs for its process, which here is everybody's."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def numbers(row: str, output: str) -> list[int]:

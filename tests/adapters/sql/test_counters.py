@@ -87,14 +87,14 @@ async def test_after_many_random_verbs_the_statistics_are_those_of_a_recount(sto
         assert alike(await store.stats(now=now, tenants=tenants), recount(own, now))
 
 
-async def test_sums_of_ten_billion_letters_fit(store: SqlStore, by_hand: sqlite3.Connection) -> None:
+async def test_sums_of_a_billion_letters_fit(store: SqlStore, by_hand: sqlite3.Connection) -> None:
     """A sum of microseconds in one column would pass 64 bits at five million."""
     await store.add([build_letter(created_at=after(0))])
     by_hand.execute(
-        "UPDATE eventbus_dead_letter_counts SET letters = letters * 10000000000, "
-        "created_s = created_s * 10000000000, created_rest_us = created_rest_us * 10000000000"
+        "UPDATE eventbus_dead_letter_counts SET letters = letters * 1000000000, "
+        "created_s = created_s * 1000000000, created_rest_us = created_rest_us * 1000000000"
     )
     await store.add([build_letter()])
     stats = await store.stats(now=after(10))
-    assert stats.total == 10_000_000_001
+    assert stats.total == 1_000_000_001
     assert abs(stats.average_age - 10) < 1e-6
