@@ -8,6 +8,7 @@ whatever it is when ``import eventbus`` loads sqlalchemy or starlette.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -24,6 +25,7 @@ begun = time.perf_counter()
 {statement}
 taken = time.perf_counter() - begun
 import json
+import os
 print(json.dumps([taken, [name for name in {unwanted!r} if name in sys.modules]]))
 """
 
@@ -46,7 +48,11 @@ def take(effort: Effort) -> Taken:
 def import_once(statement: str) -> tuple[float, list[str]]:
     """Return the seconds that a statement takes in a fresh interpreter, and the unwanted it loaded."""
     code = _TIMED.format(statement=statement, unwanted=UNWANTED)
-    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
+    # bytecode is cached, as after any installation, even where the environment says not to write it
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True, env=env
+    )
     seconds, loaded = json.loads(done.stdout)
     return float(seconds), list(loaded)
 

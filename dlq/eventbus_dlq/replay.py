@@ -9,8 +9,8 @@ import anyio
 
 from eventbus.classify import Classification, Kind
 from eventbus.errors import BusClosed
-from eventbus.ports import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
 from eventbus.snapshots import snapshot
+from eventbus.stored import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, moment, verdict_on
 from eventbus_dlq.errors import InvalidTransition, LeaseLost
@@ -19,7 +19,8 @@ from eventbus_dlq.store import Settlement
 
 if TYPE_CHECKING:
     from eventbus.failure import Failure
-    from eventbus.ports import Clock, Redeliverer, RedeliveryOutcome
+    from eventbus.ports import Clock, Redeliverer
+    from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.store import Claim, DeadLetterStore

@@ -32,7 +32,6 @@ from eventbus.errors import (
     UndecodableEvent,
     UnknownEvent,
 )
-from eventbus.failure import CauseRecord, ErrorRecord
 from eventbus.metrics import HandlerMetrics, Latency, Metrics
 from eventbus.ports import CallNext, Clock, Middleware
 from eventbus.receipt import DeliveryResult, Receipt
@@ -46,7 +45,6 @@ __all__ = [
     "CallNext",
     "CaptureFailed",
     "Category",
-    "CauseRecord",
     "Classification",
     "ClassifyRule",
     "Clock",
@@ -54,7 +52,6 @@ __all__ = [
     "DeliveryResult",
     "DuplicateHandler",
     "Envelope",
-    "ErrorRecord",
     "EventBus",
     "EventBusError",
     "HandlerMetrics",

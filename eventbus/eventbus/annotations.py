@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic_core
 
-from eventbus.snapshots import clean
+from eventbus.storable import clean
 
 MAX_ANNOTATIONS = 64
 MAX_VALUE = 4_096

@@ -10,34 +10,30 @@ import anyio
 
 from eventbus.clock import SystemClock
 from eventbus.context import current_delivery
-from eventbus.core import Core, QueueSettings, check_captured
 from eventbus.envelope import NO_METADATA, Envelope
 from eventbus.errors import BusClosed, NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
 from eventbus.ids import sequence
 from eventbus.intake import Plans, PublishOptions, made_metadata, typed_event
-from eventbus.manual import capture_by_hand
 from eventbus.metrics import Metrics
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.plan import Plan, RouteMaker
-from eventbus.queue import Overflow
 from eventbus.receipt import Receipt
-from eventbus.redelivery import redeliver
 from eventbus.registry import Registry
 from eventbus.retry import RetryPolicy
-from eventbus.runtime import open_runtime
+from eventbus.settings import Concurrency, Overflow, QueueSettings, check_settings
 from eventbus.subscription import Subscription, SubscriptionOptions, make_subscription
 from eventbus.telemetry import Observer, Telemetry
-from eventbus.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
-    from eventbus.dispatch import Concurrency
+    from eventbus.core import Core
     from eventbus.handlers import Handler
-    from eventbus.ports import Clock, Middleware, RedeliveryOutcome, StoredDelivery
+    from eventbus.ports import Clock, Middleware
+    from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus_dlq import (
         DeadLetter,
         DeadLetterQuery,
@@ -89,24 +85,18 @@ class EventBus:
         history: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        if concurrency not in ("concurrent", "serial"):
-            raise ValueError(f"concurrency={concurrency!r} must be 'concurrent' or 'serial'")
-        if shutdown_grace < 0 or history < 0:
-            raise ValueError(f"shutdown_grace={shutdown_grace!r} and history={history!r} must be 0 or more")
+        self._queue_settings = QueueSettings(queue_size, overflow, enqueue_concurrency)
+        check_settings(concurrency, self._queue_settings, shutdown_grace=shutdown_grace, history=history)
         self.name = name
         self.metrics = Metrics()
         self.telemetry = Telemetry(observers)
         self._dlq = dlq
         self._clock: Clock = clock or (SystemClock() if dlq is None else dlq.clock)
         self._concurrency: Concurrency = concurrency
-        self._queue_settings = QueueSettings(size=queue_size, overflow=overflow, workers=enqueue_concurrency)
         self._grace = shutdown_grace
         self._types = EventTypes(max_payload=MAX_PAYLOAD if dlq is None else dlq.max_payload)
         self._registry = Registry()
-        self._threads = Threads()
-        self._routes = RouteMaker(
-            middleware=middleware, metrics=self.metrics, retry=retry, threads=self._threads
-        )
+        self._routes = RouteMaker(middleware=middleware, metrics=self.metrics, retry=retry)
         self._plans = Plans(self._types, self._registry, self._routes)
         self._plan_of = self._plans.known
         self._history: deque[Receipt] | None = deque(maxlen=history) if history else None
@@ -222,7 +212,7 @@ class EventBus:
         receipt, pending = plan.publish(event, metadata, parent)
         if pending is not None:
             await self._require_core().settle(pending)
-            check_captured(receipt)
+            receipt.raise_for_lost()
         return receipt
 
     async def enqueue(self, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]) -> Receipt:
@@ -317,6 +307,8 @@ class EventBus:
             InvalidEvent: the event or its metadata cannot be kept.
             CaptureFailed: the store could not commit it; carries both errors.
         """
+        from eventbus.manual import capture_by_hand  # loaded by the few who need it
+
         dlq = self.dlq
         self._require_core()
         plan, payload = typed_event(self._plans, event, data)
@@ -402,18 +394,9 @@ class EventBus:
         Raises:
             BusClosed: the bus is not running.
         """
-        core = self._require_core()
-        core.activity.count += 1
-        try:
-            return await redeliver(
-                stored,
-                types=self._types,
-                registry=self._registry,
-                routes=self._routes,
-                deliverer=core.deliverer,
-            )
-        finally:
-            core.activity.end()
+        return await self._require_core().redeliver(
+            stored, types=self._types, registry=self._registry, routes=self._routes
+        )
 
     def spawn(self, work: Callable[[], Awaitable[None]], /) -> None:
         """Run ``work`` in the bus's own tasks; stopping the bus waits for it within its grace.
@@ -448,10 +431,10 @@ class EventBus:
         """
         if self._core is not None:
             raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
-        self._threads.reset()
+        from eventbus.core import Core  # what runs is loaded when it runs, so that importing is cheap
+
         self._routes.reset()
-        core = self._core = Core(
-            runtime=await open_runtime(),
+        core = self._core = await Core.open(
             telemetry=self.telemetry,
             metrics=self.metrics,
             clock=self._clock,

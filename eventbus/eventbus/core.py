@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,46 +10,28 @@ import structlog
 
 from eventbus.activity import Activity
 from eventbus.deliverer import Deliverer
-from eventbus.dispatch import Concurrency, Dispatcher
-from eventbus.errors import CaptureFailed
-from eventbus.queue import Overflow, Queue
+from eventbus.dispatch import Dispatcher
+from eventbus.queue import Queue
+from eventbus.redelivery import redeliver
+from eventbus.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
     from collections import deque
 
+    from eventbus.event_types import EventTypes
     from eventbus.metrics import Metrics
+    from eventbus.plan import RouteMaker
     from eventbus.ports import Clock, DeadLetters
     from eventbus.receipt import Receipt
-    from eventbus.runtime import Runtime
+    from eventbus.registry import Registry
+    from eventbus.settings import Concurrency, QueueSettings
+    from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus.telemetry import Telemetry
 
 _log = structlog.get_logger("eventbus")
 
 _AFTER_GRACE = 10.0
 """Seconds that handlers have to end once they are cut short; longer than a capture takes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueSettings:
-    """How ``enqueue`` behaves.
-
-    Attributes:
-        size: how many accepted events may wait.
-        overflow: what happens when it is full: ``wait`` or ``raise``.
-        workers: how many events are delivered at a time.
-    """
-
-    size: int
-    overflow: Overflow
-    workers: int
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"queue_size={self.size!r} must be 1 or more")
-        if self.workers < 1:
-            raise ValueError(f"enqueue_concurrency={self.workers!r} must be 1 or more")
-        if self.overflow not in ("wait", "raise"):
-            raise ValueError(f"overflow={self.overflow!r} must be 'wait' or 'raise'")
 
 
 class Core:
@@ -96,6 +77,42 @@ class Core:
             overflow=queue.overflow,
         )
 
+    @classmethod
+    async def open(
+        cls,
+        *,
+        telemetry: Telemetry,
+        metrics: Metrics,
+        clock: Clock,
+        dlq: DeadLetters | None,
+        concurrency: Concurrency,
+        history: deque[Receipt] | None,
+        queue: QueueSettings,
+    ) -> Core:
+        """Build the parts on the event loop that runs here."""
+        return cls(
+            runtime=await open_runtime(),
+            telemetry=telemetry,
+            metrics=metrics,
+            clock=clock,
+            dlq=dlq,
+            concurrency=concurrency,
+            history=history,
+            queue=queue,
+        )
+
+    async def redeliver(
+        self, stored: StoredDelivery, *, types: EventTypes, registry: Registry, routes: RouteMaker
+    ) -> RedeliveryOutcome:
+        """Run one stored delivery again, as work that stopping the bus waits for."""
+        self.activity.count += 1
+        try:
+            return await redeliver(
+                stored, types=types, registry=registry, routes=routes, deliverer=self.deliverer
+            )
+        finally:
+            self.activity.end()
+
     async def settle(self, pending: Awaitable[None]) -> None:
         """Await deliveries that have begun, as work that stopping the bus waits for."""
         self.activity.count += 1
@@ -122,22 +139,3 @@ class Core:
             return
         stuck = sorted({delivery.handler_id for delivery in self.runtime.running})
         _log.error("shutdown.handlers_stuck", handlers=stuck, waited=_AFTER_GRACE)
-
-
-def check_captured(receipt: Receipt) -> None:
-    """Raise CaptureFailed if a failure of this event's deliveries could not be stored.
-
-    Raises:
-        CaptureFailed: with the handlers' errors, the store's, and the receipt.
-    """
-    lost = receipt.lost
-    if not lost:
-        return
-    first, envelope = lost[0], receipt.envelope
-    raise CaptureFailed(
-        f"{len(lost)} failed deliveries of {envelope.name!r} {envelope.id} could not be stored "
-        f"({', '.join(delivery.handler_id for delivery in lost)}): {first.capture_error}",
-        errors=[delivery.error for delivery in lost if delivery.error is not None],
-        store_errors=[delivery.capture_error for delivery in lost if delivery.capture_error is not None],
-        receipt=receipt,
-    ) from first.capture_error

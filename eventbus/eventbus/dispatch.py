@@ -6,7 +6,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventbus.clock import SystemClock
 from eventbus.delivery import Delivery
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from eventbus.plan import Deliver, Plan, Publish
     from eventbus.ports import Clock
     from eventbus.runtime import Runtime
+    from eventbus.settings import Concurrency
     from eventbus.telemetry import Telemetry
 
-Concurrency = Literal["concurrent", "serial"]
 RunSome: TypeAlias = "Callable[[Sequence[Delivery]], Awaitable[None] | None]"
 
 

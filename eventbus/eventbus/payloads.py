@@ -14,7 +14,6 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, cast, get_args, get_origin
 from uuid import UUID
 
-import annotated_types
 import pydantic
 import pydantic_core
 from pydantic_core import PydanticSerializationError
@@ -293,7 +292,7 @@ def _plain_model_fields(cls: type[pydantic.BaseModel]) -> Mapping[str, Any] | No
     for field in cls.model_fields.values():
         if field.exclude or not _is_plain(field.annotation):
             return None
-        if not all(isinstance(item, annotated_types.BaseMetadata) for item in field.metadata):
+        if not all(type(item).__module__ == "annotated_types" for item in field.metadata):
             return None
     return {name: field.annotation for name, field in cls.model_fields.items()}
 

@@ -137,13 +137,11 @@ class Plan:
 class RouteMaker:
     """Makes the routes of one bus; what handlers of one subscription share is made once."""
 
-    def __init__(
-        self, *, middleware: Sequence[Middleware], metrics: Metrics, retry: RetryPolicy, threads: Threads
-    ) -> None:
+    def __init__(self, *, middleware: Sequence[Middleware], metrics: Metrics, retry: RetryPolicy) -> None:
         self._middleware = tuple(middleware)
         self._metrics = metrics
         self._retry = retry
-        self._threads = threads
+        self._threads: Threads | None = None
         self._slots: dict[Subscription, anyio.Semaphore] = {}
 
     def make(self, subscription: Subscription, event_type: EventType) -> Route:
@@ -153,16 +151,26 @@ class RouteMaker:
         return Route(
             event_type,
             subscription,
-            fold(self._middleware, invocation(subscription, self._threads)),
+            fold(self._middleware, self._invocation(subscription)),
             binding.handler if is_plain else None,
             self._metrics.counters(subscription.id, event_type.name),
             subscription.retry or self._retry,
             self._slots_of(subscription),
         )
 
+    def _invocation(self, subscription: Subscription) -> Invoke:
+        if subscription.binding.is_async:
+            return invocation(subscription)
+        if self._threads is None:
+            from eventbus.threads import Threads  # loaded by the few who need it
+
+            self._threads = Threads()
+        return invocation_in_thread(subscription, self._threads)
+
     def reset(self) -> None:
         """Forget the event loop that was; called when the bus starts."""
         self._slots.clear()
+        self._threads = None
 
     def forget(self, subscription: Subscription) -> None:
         """Let go of what was kept for a subscription that is gone."""
@@ -191,16 +199,19 @@ async def _through(
     await layer(delivery, call_next)
 
 
-def invocation(subscription: Subscription, threads: Threads) -> Invoke:
-    """Return the function that calls the handler with a delivery, and gives a coroutine of the run."""
-    binding = subscription.binding
-    if not binding.is_async:
-
-        async def in_thread(delivery: Delivery) -> None:
-            await finish(await threads.run(delivery, binding.call))
-
-        return in_thread
-    handler = binding.handler
-    if binding.wants_envelope:
+def invocation(subscription: Subscription) -> Invoke:
+    """Return the function that calls an async handler with a delivery, and gives a coroutine of the run."""
+    handler = subscription.handler
+    if subscription.binding.wants_envelope:
         return lambda delivery: handler(delivery.payload, delivery.envelope)
     return lambda delivery: handler(delivery.payload)
+
+
+def invocation_in_thread(subscription: Subscription, threads: Threads) -> Invoke:
+    """Return the same for a plain function, which runs in a worker thread."""
+    call = subscription.binding.call
+
+    async def in_thread(delivery: Delivery) -> None:
+        await finish(await threads.run(delivery, call))
+
+    return in_thread

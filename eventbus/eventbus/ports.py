@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
     from eventbus.failure import Failure
+    from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus.telemetry import Telemetry
 
 CallNext: TypeAlias = "Callable[[Delivery], Awaitable[None]]"
@@ -33,69 +32,6 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds`` have passed; cancelled like any other wait."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDelivery:
-    """One stored delivery, as the dead-letter queue hands it back to the bus."""
-
-    dead_letter_id: str
-    event_id: str
-    event_name: str
-    event_version: int
-    payload: bytes
-    occurred_at: datetime
-    handler_id: str
-    attempt: int
-    first_failed_at: datetime
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    source: str | None = None
-    tenant: str | None = None
-    user_id: str | None = None
-    ordering_key: str | None = None
-    priority: int = 5
-    tags: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The handler returned."""
-
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class FailedAgain:
-    """The handler failed once more, and why; ``exception`` is for the caller who asked for the replay."""
-
-    failure: Failure
-    exception: BaseException
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unhandled:
-    """No handler of that id is subscribed here; nothing ran."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Undecodable:
-    """The stored payload does not fit today's event class; nothing ran."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """The bus stopped before the handler had finished; the delivery is to be released uncharged."""
-
-
-RedeliveryOutcome: TypeAlias = Succeeded | FailedAgain | Unhandled | Undecodable | Interrupted
-"""How a redelivery ended: a closed union, matched exhaustively."""
 
 
 class Redeliverer(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from eventbus.enqueued import Enqueued
     from eventbus.runtime import Runtime
-
-Overflow = Literal["wait", "raise"]
+    from eventbus.settings import Overflow
 
 _BREATH = 64  # events a worker delivers before it lets other tasks run, when none of them waits
 

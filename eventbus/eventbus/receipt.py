@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from eventbus.errors import CaptureFailed
+
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
     from eventbus.envelope import Envelope
@@ -83,10 +85,23 @@ class Receipt:
             if delivery.state in ("dead_lettered", "failed")
         )
 
-    @property
-    def lost(self) -> Sequence[Delivery]:
-        """The deliveries whose failure could not be stored."""
-        return [delivery for delivery in self._deliveries if delivery.capture_error is not None]
+    def raise_for_lost(self) -> None:
+        """Raise CaptureFailed if a failure of these deliveries could not be stored.
+
+        Raises:
+            CaptureFailed: with the handlers' errors, the store's, and this receipt.
+        """
+        lost = [delivery for delivery in self._deliveries if delivery.capture_error is not None]
+        if not lost:
+            return
+        cause = lost[0].capture_error
+        raise CaptureFailed(
+            f"{len(lost)} failed deliveries of {self.envelope.name!r} {self.event_id} could not be stored "
+            f"({', '.join(delivery.handler_id for delivery in lost)}): {cause}",
+            errors=[delivery.error for delivery in lost if delivery.error is not None],
+            store_errors=[delivery.capture_error for delivery in lost if delivery.capture_error is not None],
+            receipt=self,
+        ) from cause
 
     def raise_for_failures(self) -> None:
         """Raise an ExceptionGroup of the handlers' own exceptions, if any delivery failed.

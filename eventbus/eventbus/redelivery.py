@@ -10,7 +10,7 @@ from eventbus.delivery import Delivery
 from eventbus.envelope import Envelope, Metadata, ReplayInfo
 from eventbus.errors import InvalidEvent, UndecodableEvent
 from eventbus.ids import sequence
-from eventbus.ports import (
+from eventbus.stored import (
     FailedAgain,
     Interrupted,
     RedeliveryOutcome,

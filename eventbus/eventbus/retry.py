@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -73,6 +72,8 @@ class RetryPolicy:
 
 def _fraction(seed: str) -> float:
     """Map a text to a number in [0, 1): the same text always to the same number."""
+    import hashlib  # needed only when something failed
+
     digest = hashlib.blake2b(seed.encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import linecache
 import os
 import re
-import sysconfig
 from collections.abc import Hashable, Iterator
 from types import CodeType, TracebackType
 from typing import Any, cast
@@ -17,6 +15,7 @@ import pydantic_core
 from eventbus.classify import Classification
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
 from eventbus.groups import members
+from eventbus.storable import clean
 
 MAX_MESSAGE = 8_192
 MAX_TRACEBACK = 32_768
@@ -51,13 +50,6 @@ def _class_name(cls: Hashable) -> str:
     assert isinstance(cls, type)
     name = clean(str(cls.__qualname__))[:256]
     return name if cls.__module__ == "builtins" else clean(f"{cls.__module__}.{name}")[:512]
-
-
-def clean(text: str) -> str:
-    """Return ``text`` as every store can hold it: NUL and lone surrogates are written as escapes."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text.replace("\x00", "\\x00")
 
 
 def _bounded(text: str, limit: int) -> str:
@@ -172,9 +164,16 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
 @functools.lru_cache(maxsize=4_096)
 def _frame_text(code: CodeType, line: int) -> str:
     """Format one frame as Python does; cached, because reading the source line costs 50 times the rest."""
-    source = linecache.getline(code.co_filename, line).strip()
+    source = _source_line(code.co_filename, line)
     text = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
     return clean(f"{text}    {source}\n" if source else text)
+
+
+def _source_line(filename: str, line: int) -> str:
+    try:
+        return linecache.getline(filename, line).strip()
+    except ValueError:  # code that was compiled under a name that no file can have
+        return ""
 
 
 def fingerprint(handler_id: str, error: BaseException) -> str:
@@ -198,20 +197,26 @@ def fingerprint(handler_id: str, error: BaseException) -> str:
 
 @functools.lru_cache(maxsize=4_096)
 def _digest(*parts: str) -> str:
+    import hashlib  # needed only when something failed
+
     return hashlib.blake2b("\x00".join(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-_LIBRARIES = tuple(
-    {
-        os.path.realpath(path) + os.sep
-        for path in (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    }
-)
+@functools.lru_cache(maxsize=1)
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of the standard library and of installed packages."""
+    import sysconfig  # needed only when something failed
+
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple({os.path.realpath(sysconfig.get_path(name)) + os.sep for name in names})
 
 
 @functools.lru_cache(maxsize=4_096)
 def _is_own_code(filename: str) -> bool:
     if filename.startswith("<"):
         return False
-    path = os.path.realpath(filename)
-    return not path.startswith(_LIBRARIES) and f"{os.sep}site-packages{os.sep}" not in path
+    try:
+        path = os.path.realpath(filename)
+    except ValueError:  # see _source_line
+        return False
+    return not path.startswith(_libraries()) and f"{os.sep}site-packages{os.sep}" not in path

@@ -27,10 +27,6 @@ class Threads:
     def __init__(self) -> None:
         self._slots: anyio.CapacityLimiter | None = None
 
-    def reset(self) -> None:
-        """Forget the event loop that was; called when the bus starts."""
-        self._slots = None
-
     async def run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
         """Run ``call(payload, envelope)`` in a thread and return its result.
 

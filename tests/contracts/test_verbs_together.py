@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from model import CLOSED, Pair, seen
 from steps import find_all
@@ -40,7 +40,8 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
+    phases=[Phase.generate, Phase.shrink],
     deadline=None,
     derandomize=True,
     database=None,

@@ -87,6 +87,8 @@ def _checked(folder: Path) -> Path:
     """Make the folder, and refuse one that holds a run already: its rows would count for this one."""
     from eventbus_adapters.demo.application import AIRPORTS, DEAD_LETTERS
 
+    if "?" in str(folder):
+        leave(f"{str(folder)!r} has a '?', which the URL of a database cannot have; name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -49,7 +49,7 @@ class AsyncioRuntime:
         """Take a waiting coroutine to its end; the timer is armed only now that it waits."""
         task = asyncio.current_task()
         assert task is not None
-        cancelling = task.cancelling()
+        cancelling = 0 if delivery.in_own_task else task.cancelling()
         self._waiting[delivery] = task
         delivery.stopped_by = None
         timer = (

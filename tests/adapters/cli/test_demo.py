@@ -91,6 +91,19 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert "cannot be made" in result.stderr
 
 
+def test_a_folder_that_no_url_can_name_is_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["demo", "--once", "--folder", str(tmp_path / "why?")])
+    assert result.exit_code == 2
+    assert "has a '?'" in result.stderr
+
+
+def test_odd_names_of_folders_are_no_obstacle(tmp_path: Path) -> None:
+    folder = tmp_path / "100% größe #1 & co"
+    result = CliRunner().invoke(app, ["demo", "--once", "--limit", "5", "--folder", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in folder.iterdir()} >= {"airports.db", "dead-letters.db"}
+
+
 def test_a_port_that_is_taken_is_told_before_the_work_begins() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
