@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from benchmarks.harness import Handler, MakeHandler, Side
 from eventbus import EventBus
-from eventbus.dispatch import Concurrency
+from eventbus.settings import Concurrency
 from eventbus_dlq import DeadLetterQueue, MemoryStore
 
 

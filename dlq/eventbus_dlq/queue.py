@@ -157,17 +157,22 @@ class DeadLetterQueue:
 
     async def _add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
         """Hand letters to the store, again and again while it is unavailable for the moment."""
+        try:
+            return await self._store.add(letters)
+        except StoreUnavailable as error:
+            unavailable = error
         deadline = anyio.current_time() + self._capture_timeout
         wait = _FIRST_WAIT
-        while True:
+        while unavailable.retryable and anyio.current_time() + wait <= deadline:
+            ids = [letter.id for letter in letters]
+            _log.warning("capture.waits", error=str(unavailable), dead_letters=ids)
+            await anyio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
             try:
                 return await self._store.add(letters)
             except StoreUnavailable as error:
-                if not error.retryable or anyio.current_time() + wait > deadline:
-                    raise
-                _log.warning("capture.waits", error=str(error), letters=[letter.id for letter in letters])
-            await anyio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+                unavailable = error
+        raise unavailable
 
     def _hold(self, dead_letter_id: str, failure: Failure) -> None:
         """Keep the lease of a letter whose handler's thread still runs, and settle it afterwards."""

@@ -130,6 +130,7 @@ class Core:
             await self.activity.wait_idle()
             return
         self.dispatcher.halted = True
+        self.queue.deliver_by(self.dispatcher.deliver_enqueued)
         halt()
         late = sorted({delivery.handler_id for delivery in self.runtime.running})
         _log.warning("shutdown.grace_over", grace=grace, handlers=late, enqueued=len(self.queue))

@@ -79,7 +79,7 @@ class Dispatcher:
                 route.run, route.run_in_task = deliverer.start, deliverer.run_in_task
         if direct and len(plan.routes) == 1 and self._can_look_later:
             return direct_publish(plan, self._finish), direct_deliver(plan, self._finish)
-        return partial(self._publish, plan), self._deliver_enqueued
+        return partial(self._publish, plan), self.deliver_enqueued
 
     def _publish(
         self, plan: Plan, payload: Any, metadata: Metadata, parent: Delivery | None
@@ -101,7 +101,8 @@ class Dispatcher:
                 self._history.append(item)
         return item
 
-    async def _deliver_enqueued(self, item: Enqueued) -> None:
+    async def deliver_enqueued(self, item: Enqueued) -> None:
+        """Deliver an event whose turn has come; store it when the bus has run out of patience."""
         deliveries, pending = self.deliver(item.plan, item.envelope, item.encoded, None)
         item.follow(deliveries)
         if pending is not None:

@@ -60,7 +60,7 @@ class Envelope:
     send one.
     """
 
-    __slots__ = ("_event_type", "_metadata", "_number", "_payload", "_time_ns")
+    __slots__ = ("_event_type", "_id", "_metadata", "_number", "_payload", "_time_ns")
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Envelope:
         self._time_ns = time_ns
         self._number = number
         self._metadata = metadata
+        self._id = metadata.id
 
     @classmethod
     def of(cls, event: Any, data: Any = None, /, **metadata: Any) -> Envelope:
@@ -98,7 +99,9 @@ class Envelope:
     @property
     def id(self) -> str:
         """The event's id: a UUIDv7, or what ``publish(id=...)`` was given."""
-        return self._metadata.id or format_id(self._time_ns, self._number)
+        if self._id is None:
+            self._id = format_id(self._time_ns, self._number)
+        return self._id
 
     @property
     def name(self) -> str:

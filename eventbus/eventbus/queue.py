@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 
+from eventbus.context import current_delivery
 from eventbus.errors import BusFull
 from eventbus.runtime import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from eventbus.enqueued import Enqueued
     from eventbus.runtime import Runtime
@@ -41,6 +42,7 @@ class Queue:
         self._items: deque[Enqueued] = deque()
         self._workers = 0
         self._full: deque[anyio.Event] = deque()
+        self._deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None] | None = None
 
     @property
     def full(self) -> bool:
@@ -51,7 +53,7 @@ class Queue:
         return len(self._items)
 
     async def room(self) -> None:
-        """Return when there is room for one more event.
+        """Return when there is room for one more event; at once for what a handler enqueues.
 
         Raises:
             BusFull: there is none, and the bus is to refuse rather than wait.
@@ -62,6 +64,8 @@ class Queue:
                     f"{self._size:,} events are enqueued and not yet delivered; wait, raise queue_size=, "
                     "or use overflow='wait'"
                 )
+            if current_delivery.get() is not None:
+                return  # the worker that would make room may be the one that runs this handler
             turn = anyio.Event()
             self._full.append(turn)
             try:
@@ -80,6 +84,10 @@ class Queue:
             self._workers += 1
             self._runtime.spawn(self._work)
 
+    def deliver_by(self, deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None]) -> None:
+        """Have what waits delivered by ``deliver`` from now on, and no more as its plan says."""
+        self._deliver = deliver
+
     def _make_room(self) -> None:
         if self._full and len(self._items) < self._size:
             self._full.popleft().set()
@@ -93,7 +101,7 @@ class Queue:
                 if self._full:
                     self._make_room()
                 try:
-                    pending = item.plan.deliver(item)
+                    pending = (self._deliver or item.plan.deliver)(item)
                     if pending is not None:
                         await within(item.context, pending)
                 finally:

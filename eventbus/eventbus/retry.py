@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,10 +73,7 @@ class RetryPolicy:
 
 def _fraction(seed: str) -> float:
     """Map a text to a number in [0, 1): the same text always to the same number."""
-    import hashlib  # needed only when something failed
-
-    digest = hashlib.blake2b(seed.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return zlib.crc32(seed.encode("utf-8", "replace")) / 2**32
 
 
 def should_retry(policy: RetryPolicy, *, attempts_made: int, category: Category) -> bool:

@@ -188,6 +188,25 @@ async def test_handlers_that_enqueue_more_than_the_queue_holds_come_to_an_end() 
     assert seen == list(range(500))
 
 
+async def test_handlers_that_enqueue_into_a_full_queue_do_not_wait_for_themselves() -> None:
+    bus = EventBus(queue_size=4, enqueue_concurrency=2)
+    seen: list[int] = []
+
+    @bus.on("job", id="fan-out")
+    async def fan_out(event: int) -> None:
+        seen.append(event)
+        await anyio.lowlevel.checkpoint()
+        if event < 3:
+            for _ in range(4):
+                await bus.enqueue("job", event + 1)
+
+    async with bus:
+        with anyio.fail_after(20):
+            await bus.enqueue("job", 0)
+            await bus.wait_idle()
+    assert len(seen) == 1 + 4 + 16 + 64
+
+
 async def test_an_event_that_nobody_handles_is_accepted_and_settles() -> None:
     bus = EventBus()
     async with bus:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -129,7 +132,7 @@ async def test_assertions_say_what_there_was_instead() -> None:
     async with bus:
         with Recorder(bus) as recorder:
             with pytest.raises(
-                AssertionError, match="'a' was to be published at least once, and was never; .*nothing"
+                AssertionError, match=r"'a' was to be published at least once, and was never; .*nothing"
             ):
                 recorder.assert_published("a")
             await bus.publish(OrderPlaced(order_id=1))
@@ -144,7 +147,7 @@ async def test_assertions_say_what_there_was_instead() -> None:
         recorder.assert_not_published("order.charged")
     with pytest.raises(
         AssertionError,
-        match=r"'OrderPlaced' to 'billing\.charge' is 'failed' with RuntimeError\('declined'\), and was to succeed",
+        match=r"'OrderPlaced' to 'billing\.charge' is 'failed' with .*'declined'\), and was to succeed",
     ) as caught:
         recorder.assert_succeeded("billing.charge")
     assert isinstance(caught.value.__cause__, RuntimeError)
@@ -152,30 +155,28 @@ async def test_assertions_say_what_there_was_instead() -> None:
         recorder.assert_failed("billing.charge", KeyError)
     with pytest.raises(AssertionError, match=r"no delivery to 'audit' failed; .* is 'succeeded'"):
         recorder.assert_failed("audit")
-    with pytest.raises(
-        AssertionError, match=r"'x' had no delivery; .*billing\.charge \(2 times\), audit \(once\)"
-    ):
+    with pytest.raises(AssertionError, match=r"'x' had no .*billing\.charge \(2 times\), audit \(once\)"):
         recorder.assert_failed("x")
 
 
-def test_the_plugin_is_registered_and_its_fixtures_work_without_a_line_of_set_up(
-    pytester: pytest.Pytester,
-) -> None:
-    pytester.makepyfile(
-        """
-        from eventbus import EventBus
+PROJECT = """
+from eventbus import EventBus
 
-        async def test_a_project_of_its_own(fake_clock, event_recorder, anyio_backend):
-            bus = EventBus(clock=fake_clock)
-            recorder = event_recorder(bus)
-            async with bus:
-                receipt = await bus.publish("order.placed", 1)
-            recorder.assert_published("order.placed", times=1)
-            assert receipt.envelope.occurred_at == fake_clock.now
+async def test_a_project_of_its_own(fake_clock, event_recorder, anyio_backend):
+    bus = EventBus(clock=fake_clock)
+    recorder = event_recorder(bus)
+    async with bus:
+        receipt = await bus.publish("order.placed", 1)
+    recorder.assert_published("order.placed", times=1)
+    assert receipt.envelope.occurred_at == fake_clock.now
 
-        def test_that_wants_nothing():
-            pass
-        """
-    )
-    result = pytester.runpytest_subprocess("-o", "anyio_mode=auto")
-    result.assert_outcomes(passed=3)
+def test_that_wants_nothing():
+    pass
+"""
+
+
+def test_a_project_uses_the_fixtures_without_a_line_of_set_up(tmp_path: Path) -> None:
+    (tmp_path / "test_project.py").write_text(PROJECT)
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "anyio_mode=auto", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

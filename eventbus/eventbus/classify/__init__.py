@@ -5,8 +5,8 @@ The user's own rules are asked first, then the exception's type, then its explic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias, cast
 
 import structlog
 
@@ -46,7 +46,7 @@ def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Cl
     for _ in range(_MAX_CAUSES):
         if current is None:
             break
-        kind = kind_of_type(current)
+        kind = kind_of_type(cast("Hashable", type(current)))
         if kind is not None:
             return Classification(kind)
         current = current.__cause__

@@ -5,6 +5,10 @@ Names instead of classes, so that no library is imported to be recognised.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import cast
+
 from eventbus.classify.kinds import Kind
 
 KIND_OF_TYPE: dict[str, Kind] = {
@@ -55,9 +59,10 @@ KIND_OF_TYPE: dict[str, Kind] = {
 }
 
 
-def kind_of_type(error: BaseException) -> Kind | None:
-    """Return the kind of the most specific known class of ``error``, or None if none is known."""
-    for cls in type(error).__mro__:
+@lru_cache(maxsize=2_048)
+def kind_of_type(error_type: Hashable) -> Kind | None:
+    """Return the kind of the most specific known class of an exception type, or None if none is known."""
+    for cls in cast("type[BaseException]", error_type).__mro__:
         kind = KIND_OF_TYPE.get(f"{cls.__module__}.{cls.__qualname__}")
         if kind is not None:
             return kind
