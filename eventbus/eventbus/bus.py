@@ -208,8 +208,8 @@ class EventBus:
             plan, event = self._look_up(event, data)
         parent = current_delivery.get()
         metadata = NO_METADATA if parent is None and not options else made_metadata(**options)
-        self.metrics.published += 1
         receipt, pending = plan.publish(event, metadata, parent)
+        self.metrics.published += 1
         if pending is not None:
             await self._require_core().settle(pending)
             receipt.raise_for_lost()
@@ -238,8 +238,8 @@ class EventBus:
         if core.queue.full:
             await core.queue.room()
             core = self._require_core()
-        self.metrics.published += 1
         item = core.dispatcher.accept(plan, event, metadata)
+        self.metrics.published += 1
         core.activity.count += 1
         core.queue.put(item)
         return item

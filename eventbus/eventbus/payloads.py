@@ -127,7 +127,9 @@ class ClassCodec:
         try:
             return self._validator.validate_python(data)
         except pydantic.ValidationError as error:
-            raise InvalidEvent(f"the payload of {self._name!r} does not fit its class: {error}") from error
+            raise InvalidEvent(
+                f"the payload of {self._name!r} does not fit its class: {_without_inputs(error)}"
+            ) from error
 
 
 class PlainCodec(ClassCodec):

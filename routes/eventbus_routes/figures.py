@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 -- pydantic reads the annotations
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from eventbus_routes.schemas import Shown

@@ -34,7 +34,7 @@ _RETRY_SOON = 5
 _RETRY_LATER = 60
 
 
-class Problem(Exception):  # noqa: N818 -- the term of RFC 9457
+class Problem(Exception):
     """A refusal that is answered with a problem document.
 
     Attributes:

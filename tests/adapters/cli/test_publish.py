@@ -154,7 +154,8 @@ def test_ctrl_c_finishes_what_is_under_way_and_sums_up(shop: Path) -> None:
     process.stdin.flush()
     assert process.stdout.readline() == b"seen\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    process.wait(timeout=30)  # its input stays open: only the signal ends it
+    out, err = process.communicate()
     assert process.returncode == 130, err
     assert out.startswith(b"1 events published")
     assert out.endswith(b"stopped after line 1\n")
