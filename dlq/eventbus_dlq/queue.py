@@ -178,10 +178,18 @@ class DeadLetterQueue:
         """Keep the lease of a letter whose handler's thread still runs, and settle it afterwards."""
         lease = Lease(dead_letter_id=dead_letter_id, token=1)
 
+        def left_behind() -> None:
+            """Name the thread that outlives the bus; the letter is free again when its lease has run out."""
+            _log.warning("shutdown.thread_left", handler_id=failure.handler_id, dead_letter=dead_letter_id)
+
         async def settle_after_thread() -> None:
             assert failure.thread_done is not None
-            async with self._keeper.keeping([lease]):
-                await failure.thread_done.wait()
+            try:
+                async with self._keeper.keeping([lease]):
+                    await failure.thread_done.wait()
+            except anyio.get_cancelled_exc_class():
+                left_behind()
+                raise
             now = self._now()
             verdict = verdict_on(failure, redelivery=self._redelivery, retries=0, now=now)
             settlement = Settlement(
@@ -192,7 +200,7 @@ class DeadLetterQueue:
         try:
             self._require_bus().spawn(settle_after_thread)
         except BusClosed:
-            _log.warning("shutdown.thread_left", handler_id=failure.handler_id, dead_letter=dead_letter_id)
+            left_behind()
 
     # -- looking
 

@@ -253,7 +253,7 @@ class EventBus:
         if current_delivery.get() is not None:
             raise RuntimeError("wait_idle() in a handler waits for the handler itself; call it outside")
         if self._core is not None:
-            await self._core.activity.wait_idle()
+            await self._core.wait_idle()
 
     @property
     def history(self) -> tuple[Receipt, ...]:
@@ -404,16 +404,7 @@ class EventBus:
         Raises:
             BusClosed: the bus is not running.
         """
-        core = self._require_core()
-        core.activity.count += 1
-
-        async def counted() -> None:
-            try:
-                await work()
-            finally:
-                core.activity.end()
-
-        core.runtime.spawn(counted)
+        self._require_core().spawn(work)
 
     # -- starting and stopping
 

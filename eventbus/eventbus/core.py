@@ -38,7 +38,8 @@ class Core:
     """The moving parts of one run of a bus.
 
     Attributes:
-        activity: what is under way.
+        activity: events and redeliveries that are under way.
+        background: other work that was spawned.
         runtime: the event loop's own ways.
         deliverer: runs deliveries.
         dispatcher: runs all deliveries of an event.
@@ -58,6 +59,7 @@ class Core:
         queue: QueueSettings,
     ) -> None:
         self.activity = Activity()
+        self.background = Activity()
         self.runtime = runtime
         self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
         self.dispatcher = Dispatcher(
@@ -121,13 +123,31 @@ class Core:
         finally:
             self.activity.end()
 
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run ``work`` in the background, as work that stopping the bus waits for within its grace."""
+        self.background.count += 1
+
+        async def counted() -> None:
+            try:
+                await work()
+            finally:
+                self.background.end()
+
+        self.runtime.spawn(counted)
+
+    async def wait_idle(self) -> None:
+        """Return when nothing is under way, in the background neither."""
+        while self.activity.count or self.background.count:
+            await self.activity.wait_idle()
+            await self.background.wait_idle()
+
     async def finish(self, grace: float, halt: Callable[[], None]) -> None:
         """Let what is under way end within ``grace`` seconds, then cut it short and store it.
 
         ``halt`` is called in between: from then on nothing is begun any more.
         """
         with anyio.move_on_after(grace):
-            await self.activity.wait_idle()
+            await self.wait_idle()
             return
         self.dispatcher.halted = True
         self.queue.deliver_by(self.dispatcher.deliver_enqueued)
