@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from eventbus.ids import new_id
+from eventbus.payloads import MASK
 from eventbus_dlq import policy
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, bounded_history
 
@@ -31,6 +32,8 @@ def verdict_on(failure: Failure, *, redelivery: RetryPolicy, retries: int, now: 
     """Decide where a failure goes, whether it is new or has been run again."""
     if failure.payload is None:
         return policy.UNDECODABLE
+    if failure.envelope.event_type.codec.has_secrets and MASK in failure.payload:
+        return policy.REDACTED
     if failure.reason == "interrupted":
         return policy.interrupted(now)
     return policy.decide(

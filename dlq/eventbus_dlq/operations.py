@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld, LeaseLost
+from eventbus_dlq.errors import (
+    DeadLetterNotFound,
+    InvalidTransition,
+    LeaseHeld,
+    LeaseLost,
+    PayloadRedacted,
+)
 from eventbus_dlq.letter import CLAIMABLE_STATES, DeadLetterState
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ class Operation:
         total: letters that were meant when it began.
         done: those that are resolved now.
         failed: those whose handler failed again, or could not be run.
-        skipped: those that could not be run: closed, running, or changed since it began.
+        skipped: those that could not be run: closed, running, redacted, or changed since it began.
         state: running, cancelled or completed.
     """
 
@@ -106,7 +112,7 @@ async def _replay_one(
         return
     try:
         outcome = await replayer.replay(member.dead_letter_id, by=by, note=note, token=member.token)
-    except (DeadLetterNotFound, InvalidTransition, LeaseHeld, LeaseLost):
+    except (DeadLetterNotFound, InvalidTransition, LeaseHeld, LeaseLost, PayloadRedacted):
         operation.skipped += 1
         return
     if outcome.state is DeadLetterState.RESOLVED:

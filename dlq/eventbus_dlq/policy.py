@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from eventbus.classify import Category
 from eventbus_dlq.letter import DeadLetterState, Reason
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from eventbus.retry import RetryPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Where a letter goes after a failure.
 
     Attributes:
@@ -61,4 +59,5 @@ def interrupted(now: datetime) -> Verdict:
 
 
 UNDECODABLE = Verdict(DeadLetterState.EXHAUSTED, Reason.UNDECODABLE)
+REDACTED = Verdict(DeadLetterState.EXHAUSTED, Reason.REDACTED)
 UNHANDLED = Verdict(DeadLetterState.EXHAUSTED, Reason.UNHANDLED)

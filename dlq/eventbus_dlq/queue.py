@@ -133,21 +133,28 @@ class DeadLetterQueue:
         """
         now = self._now()
         letters = [self._letter(failure, now) for failure in failures]
-        ids = await self._add(letters)
+        try:
+            ids = await self._store.add(letters)
+        except StoreUnavailable as error:
+            ids = await self._add_later(letters, error)
         for letter, dead_letter_id, failure in zip(letters, ids, failures, strict=True):
-            self._emit(
-                "dead_letter.captured",
-                letter,
-                dead_letter_id,
-                event_id=letter.event_id,
-                state=letter.state,
-                kind=letter.error.kind,
-            )
-            if letter.state is DeadLetterState.EXHAUSTED:
-                self._emit("dead_letter.exhausted", letter, dead_letter_id, reason=letter.reason)
+            if self._bus is not None and self._bus.telemetry:
+                self._tell_captured(letter, dead_letter_id)
             if failure.thread_done is not None:
                 self._hold(dead_letter_id, failure)
         return ids
+
+    def _tell_captured(self, letter: DeadLetter, dead_letter_id: str) -> None:
+        self._emit(
+            "dead_letter.captured",
+            letter,
+            dead_letter_id,
+            event_id=letter.event_id,
+            state=letter.state,
+            kind=letter.error.kind,
+        )
+        if letter.state is DeadLetterState.EXHAUSTED:
+            self._emit("dead_letter.exhausted", letter, dead_letter_id, reason=letter.reason)
 
     def _letter(self, failure: Failure, now: datetime) -> DeadLetter:
         letter = new_letter(failure, redelivery=self._redelivery, now=now)
@@ -155,12 +162,8 @@ class DeadLetterQueue:
             return letter
         return held(letter, owner=self._owner, lease_until=now + timedelta(seconds=self._lease))
 
-    async def _add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
-        """Hand letters to the store, again and again while it is unavailable for the moment."""
-        try:
-            return await self._store.add(letters)
-        except StoreUnavailable as error:
-            unavailable = error
+    async def _add_later(self, letters: Sequence[DeadLetter], unavailable: StoreUnavailable) -> Sequence[str]:
+        """Hand letters to the store again and again while it is unavailable for the moment."""
         deadline = anyio.current_time() + self._capture_timeout
         wait = _FIRST_WAIT
         while unavailable.retryable and anyio.current_time() + wait <= deadline:
@@ -264,6 +267,7 @@ class DeadLetterQueue:
             LeaseHeld: it is running already.
             InvalidTransition: its state allows no run; a resolved one is refused.
             LeaseLost: the lease was taken over meanwhile; nothing was recorded.
+            PayloadRedacted: its payload was stored without the secrets it had.
             BusClosed: the bus is not running.
             StoreUnavailable: the store cannot be reached.
         """

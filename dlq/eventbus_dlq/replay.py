@@ -13,8 +13,8 @@ from eventbus.snapshots import snapshot
 from eventbus.stored import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, moment, verdict_on
-from eventbus_dlq.errors import InvalidTransition, LeaseLost
-from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
+from eventbus_dlq.letter import DeadLetterState, Reason
 from eventbus_dlq.store import Settlement
 
 if TYPE_CHECKING:
@@ -111,12 +111,19 @@ class Replayer:
             LeaseHeld: it is running already.
             InvalidTransition: its state allows no run, or its token is another by now.
             LeaseLost: the lease ran out meanwhile; nothing was recorded.
+            PayloadRedacted: its payload was stored without the secrets it had.
             BusClosed: the bus stopped before the handler had finished; nothing was charged.
         """
         claim = await self._claim(dead_letter_id)
         if token is not None and claim.lease.token != token + 1:
             await self._release(claim)
             raise InvalidTransition(f"dead letter {dead_letter_id} has changed since it was looked at")
+        if claim.letter.reason is Reason.REDACTED:
+            await self._release(claim)
+            raise PayloadRedacted(
+                f"the payload of dead letter {dead_letter_id} was stored without its secrets, and its handler "
+                "would run with asterisks in their place; handle it by other means and resolve it"
+            )
         outcome = await self._run(claim)
         if outcome is None:
             raise LeaseLost(f"the lease of dead letter {dead_letter_id} was taken over; nothing was recorded")

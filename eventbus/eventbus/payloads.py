@@ -30,11 +30,21 @@ _ESCAPED = 6  # JSON writes an ASCII character in at most 6 bytes, \u0000
 _LEAST, _MOST = -(2**63), 2**64 - 1  # larger integers are rare, and as long as they like
 _FIXED = 64  # and a scalar of these types in less than this:
 _FIXED_SIZE: frozenset[type] = frozenset({bool, type(None), datetime, date, time, timedelta, UUID})
+_SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
 _PLAIN = _FIXED_SIZE | {int, float, str}
+
+
+MASK = b'"**********"'
+"""What pydantic writes in place of a secret; a payload that has it cannot be run again as it is."""
 
 
 class Codec(Protocol):
     """Checks, encodes and decodes the payloads of one event type."""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether its class has fields such as ``SecretStr``, which are masked when they are encoded."""
+        ...
 
     def check(self, payload: Any) -> bytes | None:
         """Make sure that ``payload`` can be stored.
@@ -90,6 +100,7 @@ class ClassCodec:
         self._name = name
         self._limit = limit
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
+        self.has_secrets = _has_secrets(adapter.core_schema, set())
         self._to_json = adapter.serializer.to_json
         self._to_python = adapter.serializer.to_python
         self._validator = adapter.validator
@@ -190,6 +201,8 @@ def _compile_check(
 
 class JsonCodec:
     """The codec of a named event without a class: JSON values, which come back as they went."""
+
+    has_secrets = False
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
@@ -297,6 +310,22 @@ def _plain_model_fields(cls: type[pydantic.BaseModel]) -> Mapping[str, Any] | No
         if not all(type(item).__module__ == "annotated_types" for item in field.metadata):
             return None
     return {name: field.annotation for name, field in cls.model_fields.items()}
+
+
+def _has_secrets(schema: object, seen: set[int]) -> bool:
+    """Search a pydantic core schema, which may refer to itself, for a secret type."""
+    if id(schema) in seen:
+        return False
+    seen.add(id(schema))
+    if isinstance(schema, dict):
+        parts = cast("dict[str, object]", schema)
+        cls = parts.get("cls")
+        if isinstance(cls, type) and issubclass(cls, _SECRETS):
+            return True
+        return any(_has_secrets(part, seen) for part in parts.values())
+    if isinstance(schema, (list, tuple)):
+        return any(_has_secrets(part, seen) for part in cast("list[object]", schema))
+    return False
 
 
 def _is_plain(annotation: Any) -> bool:
