@@ -10,22 +10,25 @@ from eventbus.ids import new_id
 from eventbus.payloads import MASK
 from eventbus_dlq import policy
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, bounded_history
+from eventbus_dlq.making import maker
 
 if TYPE_CHECKING:
     from eventbus.failure import AttemptRecord, Failure
     from eventbus.retry import RetryPolicy
 
+_make_letter = maker(DeadLetter)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(time_ns: int) -> datetime:
     """Return nanoseconds since the epoch as an aware datetime, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+    return _EPOCH + timedelta(0, 0, time_ns // 1000)
 
 
 def attempt_of(record: AttemptRecord) -> Attempt:
     """Return a failed run as a letter keeps it."""
-    return Attempt(record.number, moment(record.started_ns), moment(record.ended_ns), record.error)
+    number, started_ns, ended_ns, error = record
+    return Attempt(number, moment(started_ns), moment(ended_ns), error)
 
 
 def verdict_on(failure: Failure, *, redelivery: RetryPolicy, retries: int, now: datetime) -> policy.Verdict:
@@ -50,8 +53,9 @@ def new_letter(failure: Failure, *, redelivery: RetryPolicy, now: datetime) -> D
     """Return the dead letter of a failure that was not stored before."""
     envelope = failure.envelope
     verdict = verdict_on(failure, redelivery=redelivery, retries=0, now=now)
-    history = tuple(attempt_of(attempt) for attempt in failure.attempts)
-    return DeadLetter(
+    history = tuple([attempt_of(attempt) for attempt in failure.attempts])
+    metadata = envelope.metadata
+    return _make_letter(
         id=new_id(),
         event_id=envelope.id,
         event_name=envelope.name,
@@ -59,14 +63,14 @@ def new_letter(failure: Failure, *, redelivery: RetryPolicy, now: datetime) -> D
         payload_json=b"null" if failure.payload is None else failure.payload,
         occurred_at=envelope.occurred_at,
         handler_id=failure.handler_id,
-        tenant=envelope.tenant,
-        user_id=envelope.user_id,
+        tenant=metadata.tenant,
+        user_id=metadata.user_id,
         correlation_id=envelope.correlation_id,
-        causation_id=envelope.causation_id,
-        source=envelope.source,
-        ordering_key=envelope.ordering_key,
+        causation_id=metadata.causation_id,
+        source=metadata.source,
+        ordering_key=metadata.ordering_key,
         priority=failure.priority,
-        headers=envelope.headers,
+        headers=metadata.headers,
         tags=failure.tags,
         annotations=failure.annotations,
         redelivery=redelivery,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus_dlq.errors import InvalidTransition, LeaseHeld
 
@@ -152,8 +152,7 @@ def check_claim(dead_letter_id: str, state: DeadLetterState) -> None:
         raise InvalidTransition(f"dead letter {dead_letter_id} is {state} and cannot be run{hint}")
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One run of the handler.
 
     Attributes:
@@ -168,6 +167,8 @@ class Attempt:
     ended_at: datetime
     error: ErrorRecord | None
 
+
+_UNREAD: Any = object()
 
 MAX_HISTORY = 50
 """How many attempts a letter keeps: the first one and the latest."""
@@ -313,22 +314,26 @@ class DeadLetter:
     token: int = 0
     lease_owner: str | None = None
     lease_until: datetime | None = None
-    _payload: list[Any] = field(default_factory=list[Any], init=False, repr=False, compare=False)
+    _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
 
     @property
     def payload(self) -> Any:
         """The payload as JSON values; None when the stored bytes are not JSON (see ``reason``)."""
-        if not self._payload:
-            try:
-                self._payload.append(json.loads(self.payload_json))
-            except (ValueError, RecursionError):
-                self._payload.append(None)
-        return self._payload[0]
+        if self._payload is _UNREAD:
+            object.__setattr__(self, "_payload", _json_of(self.payload_json))
+        return self._payload
 
     @property
     def idempotency_key(self) -> str:
         """``event_id:handler_id``: the same over all retries and replays of this delivery."""
         return f"{self.event_id}:{self.handler_id}"
+
+
+def _json_of(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def bounded_history(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def merged(known: DeadLetter, arrived: DeadLetter) -> DeadLetter:
     """Return ``known``, a letter at rest, with a further failure of the same event and handler."""
     runs = arrived.state is DeadLetterState.RUNNING
-    later = tuple(replace(attempt, number=known.attempts + attempt.number) for attempt in arrived.history)
+    later = tuple(attempt._replace(number=known.attempts + attempt.number) for attempt in arrived.history)
     return replace(
         known,
         state=arrived.state,

@@ -121,7 +121,7 @@ class Replayer:
         if claim.letter.reason is Reason.REDACTED:
             await self._release(claim)
             raise PayloadRedacted(
-                f"the payload of dead letter {dead_letter_id} was stored without its secrets, and its handler "
+                f"the payload of dead letter {dead_letter_id} was stored without its secrets: its handler "
                 "would run with asterisks in their place; handle it by other means and resolve it"
             )
         outcome = await self._run(claim)

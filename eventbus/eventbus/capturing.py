@@ -12,7 +12,7 @@ from eventbus.failure import ErrorRecord, Failure, FailureReason
 from eventbus.snapshots import fingerprint, snapshot, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from eventbus.delivery import Delivery
     from eventbus.ports import DeadLetters
@@ -28,13 +28,18 @@ class Capturing:
         self._dlq = dlq
         self._telemetry = telemetry
 
-    async def failed(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> None:
-        """Settle a delivery whose handler has failed for good in this process."""
+    def failed(
+        self, delivery: Delivery, error: BaseException, record: ErrorRecord
+    ) -> Awaitable[None] | None:
+        """Settle a delivery whose handler has failed for good in this process.
+
+        Returns what to await until it has settled, None when it has.
+        """
         if self._dlq is None:
             delivery.state = "failed"
             _log.error("delivery.failed", exc_info=error, **names(delivery))
-            return
-        await self._store([delivery], [_failure(delivery, "failed", error, record)])
+            return None
+        return self._store((delivery,), (_failure(delivery, "failed", error, record),))
 
     async def interrupted(self, deliveries: Sequence[Delivery]) -> None:
         """Settle deliveries that were cut short, begun or not: stored as pending, nothing charged.
@@ -55,7 +60,7 @@ class Capturing:
         await self._store(deliveries, [_interrupted(delivery) for delivery in deliveries])
 
     async def _store(self, deliveries: Sequence[Delivery], failures: Sequence[Failure]) -> None:
-        for delivery, failure in zip(deliveries, failures, strict=True):
+        for delivery, failure in zip(deliveries, failures):
             delivery.failure = failure
             # from here on the row is the writer's: a cancellation ends only the wait for it
             delivery.state = "failed" if delivery.redelivered else "dead_lettered"
@@ -70,7 +75,7 @@ class Capturing:
                 _log.error("capture.failed", exc_info=store_error, **names(delivery))
             self._telemetry.emit("store.unavailable", error=str(store_error))
             return
-        for delivery, dead_letter_id in zip(deliveries, ids, strict=True):
+        for delivery, dead_letter_id in zip(deliveries, ids):
             delivery.dead_letter_id = dead_letter_id
 
 
@@ -86,19 +91,21 @@ def _interrupted(delivery: Delivery) -> Failure:
 
 def _failure(delivery: Delivery, reason: FailureReason, error: BaseException, record: ErrorRecord) -> Failure:
     envelope, subscription = delivery.envelope, delivery.route.subscription
+    handler_id = subscription.id
+    metadata = envelope.metadata
     return Failure(
-        envelope=envelope,
-        payload=delivery.encoded or _encoded(delivery),
-        handler_id=delivery.handler_id,
-        reason=reason,
-        error=record,
-        attempts=delivery.failures,
-        priority=envelope.priority or subscription.priority,
-        tags=tuple(dict.fromkeys((*subscription.tags, *envelope.tags))),
-        fingerprint=fingerprint(delivery.handler_id, error),
-        annotations=delivery.noted or {},
-        retry_after=delivery.retry_after,
-        thread_done=delivery.thread_done,
+        envelope,
+        delivery.encoded or _encoded(delivery),
+        handler_id,
+        reason,
+        record,
+        delivery.failures,
+        metadata.priority or subscription.priority,
+        tuple(dict.fromkeys((*subscription.tags, *metadata.tags))),
+        fingerprint(handler_id, error),
+        delivery.noted or {},
+        delivery.retry_after,
+        delivery.thread_done,
     )
 
 

@@ -17,7 +17,7 @@ from eventbus.errors import HandlerTimeout
 from eventbus.failure import AttemptRecord, ErrorRecord
 from eventbus.retry import should_retry
 from eventbus.runtime import Stopped
-from eventbus.snapshots import snapshot
+from eventbus.snapshots import drop_own_frames, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -168,7 +168,9 @@ class Deliverer:
             record = self._record(delivery, error, begun)
             wait = self._wait_before_retry(delivery, record)
             if wait is None:
-                await self._fail(delivery, error, record)
+                pending = self._fail(delivery, error, record)
+                if pending is not None:
+                    await pending
                 return
             try:
                 await self._runtime.wait(delivery, self._clock.sleep(wait))
@@ -194,6 +196,7 @@ class Deliverer:
         if isinstance(error, HandlerTimeout):
             delivery.route.counters.timed_out += 1
             self._report("delivery.timed_out", delivery, timeout=delivery.route.timeout)
+        drop_own_frames(error)
         classification = classify(error, delivery.route.subscription.classify)
         record = snapshot(error, classification)
         ended = self._clock.time_ns()
@@ -222,20 +225,23 @@ class Deliverer:
         )
         return wait
 
-    async def _fail(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> None:
-        """Settle a delivery that has failed for good in this process."""
+    def _fail(
+        self, delivery: Delivery, error: BaseException, record: ErrorRecord
+    ) -> Awaitable[None] | None:
+        """Settle a delivery that has failed for good in this process; see :meth:`Capturing.failed`."""
         counters = delivery.route.counters
         counters.failed += 1
         counters.observe(delivery.duration_ns)
-        self._report(
-            "delivery.failed",
-            delivery,
-            duration=delivery.duration_ns / 1e9,
-            attempts=len(delivery.failures),
-            error_type=record.type,
-            kind=record.kind,
-        )
-        await self._capturing.failed(delivery, error, record)
+        if self._observed:
+            self._telemetry.emit(
+                "delivery.failed",
+                **fields(delivery),
+                duration=delivery.duration_ns / 1e9,
+                attempts=len(delivery.failures),
+                error_type=record.type,
+                kind=record.kind,
+            )
+        return self._capturing.failed(delivery, error, record)
 
     async def interrupt(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that were cut short, begun or not; see :meth:`Capturing.interrupted`."""

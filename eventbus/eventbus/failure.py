@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import anyio
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 Relation = Literal["cause", "context", "member"]
 
 
-@dataclass(frozen=True, slots=True)
-class CauseRecord:
+class CauseRecord(NamedTuple):
     """One more exception behind an error.
 
     Attributes:
@@ -32,8 +30,7 @@ class CauseRecord:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorRecord:
+class ErrorRecord(NamedTuple):
     """What is kept of an exception.
 
     Attributes:
@@ -58,8 +55,7 @@ class ErrorRecord:
     causes: tuple[CauseRecord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """One run of a handler that failed.
 
     Attributes:
@@ -78,8 +74,7 @@ class AttemptRecord:
 FailureReason = Literal["failed", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A delivery that did not succeed, as the bus hands it to the dead-letter queue.
 
     Attributes:

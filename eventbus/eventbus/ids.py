@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,10 +45,16 @@ os.register_at_fork(after_in_child=sequence.reseed)
 def format_id(time_ns: int, number: int) -> str:
     """Return the UUIDv7 text of a moment (nanoseconds since the epoch) and a number of the sequence."""
     milliseconds = (time_ns // _NANOSECONDS_PER_MILLISECOND) & 0xFFFF_FFFF_FFFF
-    high = (number >> 62) & 0xFFF
-    low = number & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{(milliseconds << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return (
+        f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}"
+        f"-{_middle(number >> 48)}-{number & 0xFFFF_FFFF_FFFF:012x}"
+    )
+
+
+@lru_cache(maxsize=16)
+def _middle(upper: int) -> str:
+    """Return the third and fourth group for the upper bits of a number, which hardly ever change."""
+    return f"{0x7000 | (upper >> 14) & 0xFFF:04x}-{0x8000 | upper & 0x3FFF:04x}"
 
 
 def new_id() -> str:

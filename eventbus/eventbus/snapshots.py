@@ -7,12 +7,12 @@ import linecache
 import os
 import re
 from collections.abc import Hashable, Iterator
-from types import CodeType, TracebackType
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, TypeAlias, cast
 
 import pydantic_core
 
-from eventbus.classify import Classification
+from eventbus.classify import CATEGORY_OF, ROUTE_OF, Classification
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
 from eventbus.groups import members
 from eventbus.storable import clean
@@ -27,16 +27,16 @@ _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 def snapshot(error: BaseException, classification: Classification) -> ErrorRecord:
     """Return what is kept of ``error``. Never raises."""
-    name, message = type_name(error), message_of(error)
+    kind = classification.kind
     return ErrorRecord(
-        type=name,
-        message=message,
-        traceback=traceback_text(error, MAX_TRACEBACK),
-        code=_code_of(error),
-        kind=classification.kind,
-        category=classification.category,
-        route=classification.route,
-        causes=tuple(_causes(error)) if _has_causes(error) else (),
+        type_name(error),
+        message_of(error),
+        traceback_text(error, MAX_TRACEBACK),
+        _code_of(error),
+        kind,
+        CATEGORY_OF[kind],
+        ROUTE_OF[kind],
+        tuple(_causes(error)) if _has_causes(error) else (),
     )
 
 
@@ -142,10 +142,46 @@ def traceback_text(error: BaseException, limit: int) -> str:
 
     Too long a text loses its middle: where it began and where it broke are what is read.
     """
-    lines = [_frame_text(code, line) for code, line in _frames(error.__traceback__)]
-    if len(lines) > _MAX_FRAMES:
-        half = _MAX_FRAMES // 2
-        lines = [*lines[:half], f"  ... {len(lines) - 2 * half} frames ...\n", *lines[-half:]]
+    frames = _frames(error.__traceback__)
+    half = _MAX_FRAMES // 2
+    left_out = len(frames) - 2 * half
+    return _text_of(tuple(frames) if left_out <= 0 else (*frames[:half], *frames[-half:]), left_out, limit)
+
+
+def drop_own_frames(error: BaseException) -> None:
+    """Let the error's traceback begin outside of the bus, if it ever leaves it.
+
+    The bus's frames hold the delivery, which holds the error: with them every failure would be a cycle
+    that only the garbage collector can free.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        traceback = traceback.tb_next
+    if traceback is not None:
+        BaseException.with_traceback(error, traceback)  # its own method is anybody's code
+
+
+_Frame: TypeAlias = tuple[str, int, str]
+"""File, line, and qualified name of the function."""
+
+
+def _frames(traceback: TracebackType | None) -> list[_Frame]:
+    frames: list[_Frame] = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        filename = code.co_filename
+        if not filename.startswith(_OWN_FOLDER):
+            frames.append((filename, traceback.tb_lineno, code.co_qualname))
+        traceback = traceback.tb_next
+    return frames
+
+
+@functools.lru_cache(maxsize=256)
+def _text_of(frames: tuple[_Frame, ...], left_out: int, limit: int) -> str:
+    """Format frames; cached, because failures come in floods of the same."""
+    lines = [_frame_text(*frame) for frame in frames]
+    if left_out > 0:
+        lines.insert(len(lines) // 2, f"  ... {left_out} frames ...\n")
     text = "".join(lines)
     if len(text) > limit:
         half = limit // 2 - 16
@@ -153,19 +189,11 @@ def traceback_text(error: BaseException, limit: int) -> str:
     return text
 
 
-def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not code.co_filename.startswith(_OWN_FOLDER):
-            yield code, traceback.tb_lineno
-        traceback = traceback.tb_next
-
-
 @functools.lru_cache(maxsize=4_096)
-def _frame_text(code: CodeType, line: int) -> str:
+def _frame_text(filename: str, line: int, name: str) -> str:
     """Format one frame as Python does; cached, because reading the source line costs 50 times the rest."""
-    source = _source_line(code.co_filename, line)
-    text = f'  File "{code.co_filename}", line {line}, in {code.co_qualname}\n'
+    source = _source_line(filename, line)
+    text = f'  File "{filename}", line {line}, in {name}\n'
     return clean(f"{text}    {source}\n" if source else text)
 
 
@@ -186,10 +214,12 @@ def fingerprint(handler_id: str, error: BaseException) -> str:
     own = innermost = ""
     traceback = error.__traceback__
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not code.co_filename.startswith(_OWN_FOLDER):
-            innermost = f"{traceback.tb_frame.f_globals.get('__name__', '')}:{code.co_qualname}"
-            if _is_own_code(code.co_filename):
+        frame = traceback.tb_frame
+        code = frame.f_code
+        filename = code.co_filename
+        if not filename.startswith(_OWN_FOLDER):
+            innermost = f"{frame.f_globals.get('__name__', '')}:{code.co_qualname}"
+            if _is_own_code(filename):
                 own = innermost
         traceback = traceback.tb_next
     return _digest(handler_id, type_name(error), own or innermost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select
@@ -39,7 +40,7 @@ _LAST_SEQ = Prepared(select(func.max(letters.c.seq)), ())
 _KEY_OF_ID = Prepared(
     select(letters.c.event_id, letters.c.handler_id).where(letters.c.id == bindparam("taken")), ["taken"]
 )
-_TENANT, *_REST = (ROW.index(name) for name in KEY)
+_key_of = itemgetter(*[ROW.index(name) for name in KEY])
 _ATTEMPTS = ROW.index("attempts")
 _CREATED = ROW.index("created_us")
 
@@ -59,8 +60,7 @@ def add(
             _refuse_taken_id(connection, letter)
         raise
     if inserted == len(rows):
-        for row in rows:
-            _count(deltas, row)
+        _count(deltas, rows)
         return [letter.id for letter in arrived]
     return _add_or_merge(connection, deltas, zip(arrived, rows, strict=True), inserted)
 
@@ -81,7 +81,7 @@ def _add_or_merge(
             raise AssertionError(f"dead letter {letter.id} was neither inserted nor known")
         if row["seq"] in fresh:
             fresh.remove(row["seq"])
-            _count(deltas, new)
+            _count(deltas, [new])
         else:
             _refuse_taken_id(connection, letter)
             _merge(connection, deltas, row, letter)
@@ -99,9 +99,21 @@ def _merge(connection: Connection, deltas: Deltas, row: Any, letter: DeadLetter)
         save_failing(connection, deltas, row, moves.merged(known, letter))
 
 
-def _count(deltas: Deltas, row: tuple[Any, ...]) -> None:
-    key = (tenant_key(row[_TENANT]), *[row[index] for index in _REST])
-    deltas.count(key, 1, row[_ATTEMPTS], row[_CREATED])
+def _count(deltas: Deltas, rows: Sequence[tuple[Any, ...]]) -> None:
+    for (tenant, *rest), alike in _by_key(rows).items():
+        deltas.count(
+            (tenant_key(tenant), *rest),
+            len(alike),
+            sum([row[_ATTEMPTS] for row in alike]),
+            sum([row[_CREATED] for row in alike]),
+        )
+
+
+def _by_key(rows: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[tuple[Any, ...]]]:
+    groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for row in rows:
+        groups.setdefault(_key_of(row), []).append(row)
+    return groups
 
 
 def _refuse_taken_id(connection: Connection, letter: DeadLetter) -> None:

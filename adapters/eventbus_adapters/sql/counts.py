@@ -48,17 +48,14 @@ class Deltas:
         """Count one row of ``letters`` in (1) or out (-1)."""
         key = (tenant_key(row["tenant"]), *(row[name] for name in KEY[1:]))
         attempts = row["attempts"] if isinstance(row["attempts"], int) else 0  # a text, written by hand
-        self.count(key, sign, attempts, row["created_us"])
+        self.count(key, sign, sign * attempts, sign * row["created_us"])
 
-    def count(self, key: Key, sign: int, attempts: int, created_us: int) -> None:
-        """Count one row with these values of ``KEY`` in (1) or out (-1)."""
-        sums = self._of.get(key)
-        if sums is None:
-            self._of[key] = [sign, sign * attempts, sign * created_us]
-        else:
-            sums[0] += sign
-            sums[1] += sign * attempts
-            sums[2] += sign * created_us
+    def count(self, key: Key, letters: int, attempts: int, created_us: int) -> None:
+        """Add to the sums of the rows with these values of ``KEY``."""
+        sums = self._of.setdefault(key, [0, 0, 0])
+        sums[0] += letters
+        sums[1] += attempts
+        sums[2] += created_us
 
     def write(self, connection: Connection) -> None:
         """Add everything to the counter rows."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import to_json
 
+from eventbus.classify import Category, Kind, Route
 from eventbus_adapters.sql.tables import letters
+from eventbus_dlq.letter import DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from eventbus.failure import CauseRecord, ErrorRecord
     from eventbus.retry import RetryPolicy
-    from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState
+    from eventbus_dlq.letter import Attempt, DeadLetter
 
 Value: TypeAlias = "str | int | bytes | None"
 """What a column holds."""
@@ -30,6 +32,7 @@ SUMMARY_MESSAGE = 500
 LAST = "last"
 """Stands in a history for an error that equals the letter's own, so that it is not stored twice."""
 
+_LAST_JSON = f'"{LAST}"'
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
 _SECOND_US = 1_000_000
@@ -47,6 +50,7 @@ def row_of(letter: DeadLetter, before: DeadLetterState | None = None) -> tuple[V
     Raises:
         ValueError: a header or annotation has no JSON form.
     """
+    error = letter.error
     return (
         letter.id,
         letter.event_id,
@@ -64,23 +68,28 @@ def row_of(letter: DeadLetter, before: DeadLetterState | None = None) -> tuple[V
         microseconds(letter.created_at),
         *standing_of(letter, before),
         letter.fingerprint,
-        *_plain_error(letter.error),
+        error.type,
+        error.message[:SUMMARY_MESSAGE],
+        error.code,
+        _TEXT[error.kind],
+        _TEXT[error.category],
+        _TEXT[error.route],
         _policy_text(letter.redelivery),
         to_json(letter.tags).decode() if letter.tags else "[]",
         to_json(dict(letter.headers)) if letter.headers else b"{}",
         to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
         letter.payload_json,
-        _wide_error(letter.error),
-        _history(letter.history, letter.error),
+        _wide_error(error),
+        _history(letter.history, error),
     )
 
 
 def standing_of(letter: DeadLetter, before: DeadLetterState | None) -> tuple[Value, ...]:
     """Return the columns ``STANDING`` of a letter: what every verb may change."""
     return (
-        str(letter.state),
-        None if letter.reason is None else str(letter.reason),
-        None if before is None else str(before),
+        _TEXT[letter.state],
+        None if letter.reason is None else _TEXT[letter.reason],
+        None if before is None else _TEXT[before],
         letter.attempts,
         letter.retries,
         letter.crashes,
@@ -95,15 +104,10 @@ def standing_of(letter: DeadLetter, before: DeadLetterState | None) -> tuple[Val
     )
 
 
-def _plain_error(error: ErrorRecord) -> tuple[Value, ...]:
-    return (
-        error.type,
-        error.message[:SUMMARY_MESSAGE],
-        error.code,
-        str(error.kind),
-        str(error.category),
-        str(error.route),
-    )
+_TEXT: dict[str, str] = {
+    word: str(word) for words in (DeadLetterState, Reason, Kind, Category, Route) for word in words
+}
+"""What is stored for the members of enumerations: plain texts, because sqlite3 adapts all others."""
 
 
 @lru_cache(maxsize=256)
@@ -112,6 +116,8 @@ def _policy_text(policy: RetryPolicy) -> str:
 
 
 def _wide_error(error: ErrorRecord) -> bytes:
+    if not error.causes and len(error.message) <= SUMMARY_MESSAGE:
+        return _only_traceback(error.traceback)
     return to_json(
         {
             "message": error.message if len(error.message) > SUMMARY_MESSAGE else None,
@@ -121,35 +127,28 @@ def _wide_error(error: ErrorRecord) -> bytes:
     )
 
 
+@lru_cache(maxsize=64)
+def _only_traceback(traceback: str) -> bytes:
+    """Encode an error that has nothing else wide; cached, because failures come in floods of the same."""
+    return to_json({"message": None, "traceback": traceback, "causes": []})
+
+
 def _history(history: tuple[Attempt, ...], last: ErrorRecord) -> bytes:
-    return to_json([_attempt(attempt, last) for attempt in history]) if history else b"[]"
+    return f"[{','.join([_attempt(attempt, last) for attempt in history])}]".encode()
 
 
-def _attempt(attempt: Attempt, last: ErrorRecord) -> dict[str, Any]:
-    error = attempt.error
-    return {
-        "number": attempt.number,
-        "started_us": microseconds(attempt.started_at),
-        "ended_us": microseconds(attempt.ended_at),
-        "error": None if error is None else LAST if error is last or error == last else _whole_error(error),
-    }
+def _attempt(attempt: Attempt, last: ErrorRecord) -> str:
+    number, started, ended, error = attempt
+    shown = "null" if error is None else _LAST_JSON if error is last or error == last else _whole_error(error)
+    return (
+        f'{{"number":{number},"started_us":{microseconds(started)},'
+        f'"ended_us":{microseconds(ended)},"error":{shown}}}'
+    )
 
 
-def _whole_error(error: ErrorRecord) -> dict[str, Any]:
-    return {
-        "type": error.type,
-        "message": error.message,
-        "traceback": error.traceback,
-        "code": error.code,
-        "kind": error.kind,
-        "category": error.category,
-        "route": error.route,
-        "causes": _causes(error.causes),
-    }
+def _whole_error(error: ErrorRecord) -> str:
+    return to_json(error._asdict() | {"causes": _causes(error.causes)}).decode()
 
 
-def _causes(causes: tuple[CauseRecord, ...]) -> list[dict[str, str]]:
-    return [
-        {"relation": it.relation, "type": it.type, "message": it.message, "traceback": it.traceback}
-        for it in causes
-    ]
+def _causes(causes: tuple[CauseRecord, ...]) -> list[dict[str, Any]]:
+    return [cause._asdict() for cause in causes]

@@ -28,6 +28,8 @@ ClassifyRule: TypeAlias = Callable[[BaseException], Classification | Kind | None
 """A user's own rule: return what the exception is, or None to leave it to the next rule."""
 
 _MAX_CAUSES = 8
+_OF_KIND = {kind: Classification(kind) for kind in Kind}
+_UNKNOWN = _OF_KIND[Kind.UNKNOWN]
 
 _log = structlog.get_logger("eventbus")
 
@@ -48,9 +50,9 @@ def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Cl
             break
         kind = kind_of_type(cast("Hashable", type(current)))
         if kind is not None:
-            return Classification(kind)
+            return _OF_KIND[kind]
         current = current.__cause__
-    return Classification(Kind.UNKNOWN)
+    return _UNKNOWN
 
 
 def _ask(rule: ClassifyRule, exception: BaseException) -> Classification | None:
