@@ -227,10 +227,10 @@ class EventBus(DeadLetterVerbs):
         metadata = NO_METADATA
         if options or current_delivery.get() is not None:
             metadata = made_metadata(**options)
-        core = self._require_core()
-        if core.queue.full:
+        core = cast("Core", self._core)
+        if not core.queue.has_room():
             await core.queue.room()
-            core = self._require_core()
+            self._require_core()
         item = core.dispatcher.accept(plan, event, metadata)
         self.metrics.published += 1
         core.activity.count += 1

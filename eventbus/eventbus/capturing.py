@@ -28,9 +28,7 @@ class Capturing:
         self._dlq = dlq
         self._telemetry = telemetry
 
-    def failed(
-        self, delivery: Delivery, error: BaseException, record: ErrorRecord
-    ) -> Awaitable[None] | None:
+    def failed(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> Awaitable[None] | None:
         """Settle a delivery whose handler has failed for good in this process.
 
         Returns what to await until it has settled, None when it has.
@@ -60,7 +58,7 @@ class Capturing:
         await self._store(deliveries, [_interrupted(delivery) for delivery in deliveries])
 
     async def _store(self, deliveries: Sequence[Delivery], failures: Sequence[Failure]) -> None:
-        for delivery, failure in zip(deliveries, failures):
+        for delivery, failure in zip(deliveries, failures, strict=True):
             delivery.failure = failure
             # from here on the row is the writer's: a cancellation ends only the wait for it
             delivery.state = "failed" if delivery.redelivered else "dead_lettered"
@@ -75,7 +73,7 @@ class Capturing:
                 _log.error("capture.failed", exc_info=store_error, **names(delivery))
             self._telemetry.emit("store.unavailable", error=str(store_error))
             return
-        for delivery, dead_letter_id in zip(deliveries, ids):
+        for delivery, dead_letter_id in zip(deliveries, ids, strict=True):
             delivery.dead_letter_id = dead_letter_id
 
 

@@ -45,10 +45,11 @@ class Deliverer:
         self._clock = clock
         self._capturing = Capturing(dlq, telemetry)
 
-    def start(self, delivery: Delivery, context: Context | None) -> Awaitable[None] | None:
+    def start(self, delivery: Delivery, context: Context | None, begun: int) -> Awaitable[None] | None:
         """Begin a delivery; return None when it has settled already, else what to await.
 
-        ``context`` is where the handler runs; None when the current one is the delivery's own. What
+        ``context`` is where the handler runs; None when the current one is the delivery's own. ``begun``
+        is a reading of ``perf_counter_ns``. What
         is awaited never raises a handler's error: only a cancellation of the caller, and
         KeyboardInterrupt and SystemExit, go on their way.
         """
@@ -61,11 +62,10 @@ class Deliverer:
                     return None
             except Exception as error:  # a condition is the handler's code, and fails like it
                 counters.started += 1
-                return self.recover(delivery, error, perf_counter_ns())
+                return self.recover(delivery, error, begun)
         counters.started += 1
         if self._observed:
             self._telemetry.emit("delivery.started", **fields(delivery))
-        begun = perf_counter_ns()
         try:
             if route.slots is None:
                 pending = self._attempt_once(delivery, context)
@@ -77,7 +77,6 @@ class Deliverer:
             return self._finish(delivery, pending, begun)
         delivery.duration_ns = elapsed = perf_counter_ns() - begun
         delivery.state = "succeeded"
-        counters.delivered += 1
         counters.latency_sum_ns += elapsed
         counters.latency[elapsed.bit_length()] += 1
         if self._observed:
@@ -86,7 +85,7 @@ class Deliverer:
 
     async def run_in_task(self, delivery: Delivery) -> None:
         """Run a delivery in the current task, which is its own."""
-        pending = self.start(delivery, None)
+        pending = self.start(delivery, None, perf_counter_ns())
         if pending is not None:
             await pending
 
@@ -117,7 +116,6 @@ class Deliverer:
         delivery.duration_ns += perf_counter_ns() - begun
         delivery.state = "succeeded"
         counters = delivery.route.counters
-        counters.delivered += 1
         counters.observe(delivery.duration_ns)
         if self._observed:
             self._report_success(delivery)
@@ -225,9 +223,7 @@ class Deliverer:
         )
         return wait
 
-    def _fail(
-        self, delivery: Delivery, error: BaseException, record: ErrorRecord
-    ) -> Awaitable[None] | None:
+    def _fail(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> Awaitable[None] | None:
         """Settle a delivery that has failed for good in this process; see :meth:`Capturing.failed`."""
         counters = delivery.route.counters
         counters.failed += 1

@@ -30,7 +30,11 @@ class Delivery:
         dead_letter_id: the letter, when it was stored.
     """
 
-    # Defaults live on the class: a delivery that succeeds sets a few.
+    # There is no __init__, and defaults live on the class: a delivery is made for every handler of every
+    # event, and a call into Python to fill it in costs as much as all else about it.
+    route: Route
+    envelope: Envelope
+    payload: Any
     attempt: int = 1
     attempts_before: int = 0
     state: DeliveryState | None = None
@@ -50,11 +54,6 @@ class Delivery:
     in_own_task: bool = False
     abandoned: bool = False
     thread_done: anyio.Event | None = None
-
-    def __init__(self, route: Route, envelope: Envelope, payload: Any) -> None:
-        self.route = route
-        self.envelope = envelope
-        self.payload = payload
 
     @property
     def handler_id(self) -> str:

@@ -41,18 +41,20 @@ Resume: TypeAlias = "Callable[[Delivery, Context | None, Any, int], Awaitable[No
 
 
 class DirectDelivery(Delivery):
-    """A delivery whose envelope is made when somebody looks: most are never looked at."""
+    """A delivery whose envelope is made when somebody looks: most are never looked at.
 
-    def __init__(self, route: Route, payload: Any, metadata: Metadata, published: int) -> None:
-        self.route = route
-        self.payload = payload
-        self._metadata = metadata
-        self._published = published
+    Attributes:
+        metadata: what the publisher said about the event.
+        published: when, as a reading of ``perf_counter_ns``.
+    """
+
+    metadata: Metadata
+    published: int
 
     @cached_property
     def envelope(self) -> Envelope:  # type: ignore[override]  # computed here, given in Delivery
         """The event with its metadata; its time is when it was published."""
-        return envelope_of(self.route.event_type, self.payload, self._metadata, self._published)
+        return envelope_of(self.route.event_type, self.payload, self.metadata, self.published)
 
 
 def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run, RunInTask]:
@@ -61,19 +63,19 @@ def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run,
     latency = counters.latency
     plain = route.plain
     call: Callable[[Any], Coroutine[Any, Any, None]] = plain or route.invoke
+    takes_payload = plain is not None
     enter = current_delivery.set
 
     def begin(delivery: Delivery) -> Any:
         enter(delivery)
-        coroutine = call(delivery if plain is None else delivery.payload)
+        coroutine = call(delivery.payload if takes_payload else delivery)
         yielded = next(coroutine.__await__(), FINISHED)
         if yielded is not FINISHED:
             delivery.coroutine = coroutine
         return yielded
 
-    def run(delivery: Delivery, context: Context) -> Awaitable[None] | None:
+    def run(delivery: Delivery, context: Context, begun: int) -> Awaitable[None] | None:
         counters.started += 1
-        begun = perf_counter_ns()
         try:
             yielded = context.run(begin, delivery)
         except BaseException as error:  # a handler's failure, whatever it is, is judged in one place
@@ -82,7 +84,6 @@ def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run,
             return resume(delivery, context, yielded, begun)
         delivery.duration_ns = elapsed = perf_counter_ns() - begun
         delivery.state = "succeeded"
-        counters.delivered += 1
         counters.latency_sum_ns += elapsed
         latency[elapsed.bit_length()] += 1
         return None
@@ -100,7 +101,6 @@ def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run,
             return
         delivery.duration_ns = elapsed = perf_counter_ns() - begun
         delivery.state = "succeeded"
-        counters.delivered += 1
         counters.latency_sum_ns += elapsed
         latency[elapsed.bit_length()] += 1
 
@@ -117,13 +117,20 @@ def direct_publish(plan: Plan, settle: Settle) -> Publish:
         payload: Any, metadata: Metadata, parent: Delivery | None
     ) -> tuple[Receipt, Awaitable[None] | None]:
         encoded = check(payload)
-        delivery = DirectDelivery(route, payload, metadata, perf_counter_ns())
+        begun = perf_counter_ns()
+        delivery = DirectDelivery()
+        delivery.route = route
+        delivery.payload = payload
+        delivery.metadata = metadata
+        delivery.published = begun
         if encoded is not None:
             delivery.encoded = encoded
         if parent is not None:
             delivery.parent = parent
-        pending = run(delivery, copy_context())
-        return Receipt((delivery,)), None if pending is None else settle((delivery,), pending)
+        pending = run(delivery, copy_context(), begun)
+        receipt = Receipt()
+        receipt.begun = (delivery,)
+        return receipt, None if pending is None else settle(receipt.begun, pending)
 
     return publish
 
@@ -134,14 +141,18 @@ def direct_deliver(plan: Plan, settle: Settle) -> Deliver:
     run = route.run
 
     def deliver(item: Enqueued) -> Coroutine[Any, Any, None] | None:
-        delivery = DirectDelivery(route, item.payload, item.metadata, item.published)
-        if item.is_looked_at:
-            delivery.envelope = item.envelope
+        delivery = DirectDelivery()
+        delivery.route = route
+        delivery.payload = item.payload
+        delivery.metadata = item.metadata
+        delivery.published = item.published
+        if item.made is not None:
+            delivery.envelope = item.made
         if item.encoded is not None:
             delivery.encoded = item.encoded
         deliveries = (delivery,)
-        item.follow(deliveries)
-        pending = run(delivery, item.context.copy())
+        item.begun = deliveries
+        pending = run(delivery, item.context.copy(), perf_counter_ns())
         return None if pending is None else settle(deliveries, pending)
 
     return deliver

@@ -87,16 +87,24 @@ class Dispatcher:
         encoded = plan.check(payload)
         envelope = self._envelope(plan, payload, metadata)
         deliveries, pending = self.deliver(plan, envelope, encoded, parent)
-        receipt = Receipt.of(envelope, deliveries)
+        receipt = Receipt()
+        receipt.made = envelope
+        receipt.begun = deliveries
         if self._history is not None:
             self._history.append(receipt)
         return receipt, pending
 
     def accept(self, plan: Plan, payload: Any, metadata: Metadata) -> Enqueued:
         """Take an event that will be delivered later."""
-        item = Enqueued(plan, payload, plan.check(payload), metadata, perf_counter_ns(), copy_context())
+        item = Enqueued()
+        item.plan = plan
+        item.payload = payload
+        item.encoded = plan.check(payload)
+        item.metadata = metadata
+        item.published = perf_counter_ns()
+        item.context = copy_context()
         if not self._can_look_later or self._observed or not plan.routes:
-            item.use(self._envelope(plan, payload, metadata))
+            item.made = self._envelope(plan, payload, metadata)
             if self._history is not None:
                 self._history.append(item)
         return item
@@ -104,7 +112,7 @@ class Dispatcher:
     async def deliver_enqueued(self, item: Enqueued) -> None:
         """Deliver an event whose turn has come; store it when the bus has run out of patience."""
         deliveries, pending = self.deliver(item.plan, item.envelope, item.encoded, None)
-        item.follow(deliveries)
+        item.begun = deliveries
         if pending is not None:
             await pending
 
@@ -133,13 +141,17 @@ class Dispatcher:
         Returns the deliveries, and what to await until all have settled: None when they have.
         """
         payload = envelope.payload
-        deliveries = [Delivery(route, envelope, payload) for route in plan.routes]
-        if encoded is not None:
-            for delivery in deliveries:
+        deliveries: list[Delivery] = []
+        for route in plan.routes:
+            delivery = Delivery()
+            delivery.route = route
+            delivery.envelope = envelope
+            delivery.payload = payload
+            if encoded is not None:
                 delivery.encoded = encoded
-        if parent is not None:
-            for delivery in deliveries:
+            if parent is not None:
                 delivery.parent = parent
+            deliveries.append(delivery)
         pending = self._begin(plan, deliveries) if deliveries else None
         return deliveries, None if pending is None else self._finish(deliveries, pending)
 
@@ -161,10 +173,12 @@ class Dispatcher:
 
     def _run_in_turn(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
         waiting = iter(deliveries)
+        begun = perf_counter_ns()
         for delivery in waiting:
-            pending = delivery.route.run(delivery, copy_context())
+            pending = delivery.route.run(delivery, copy_context(), begun)
             if pending is not None:
                 return self._go_on_in_turn(pending, waiting)
+            begun += delivery.duration_ns  # it has just ended: no need to read the clock again
         return None
 
     async def _go_on_in_turn(self, pending: Awaitable[None], waiting: Iterator[Delivery]) -> None:
@@ -172,7 +186,7 @@ class Dispatcher:
         for delivery in waiting:
             if self.halted:
                 return
-            further = delivery.route.run(delivery, copy_context())
+            further = delivery.route.run(delivery, copy_context(), perf_counter_ns())
             if further is not None:
                 await further
 

@@ -9,10 +9,8 @@ from eventbus.envelope import Envelope, envelope_of
 from eventbus.receipt import DeliveryResult, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from contextvars import Context
 
-    from eventbus.delivery import Delivery
     from eventbus.envelope import Metadata
     from eventbus.plan import Plan
 
@@ -29,49 +27,25 @@ class Enqueued(Receipt):
         context: the context variables of its publisher.
     """
 
-    _deliveries: Sequence[Delivery] = ()
-
-    def __init__(
-        self,
-        plan: Plan,
-        payload: Any,
-        encoded: bytes | None,
-        metadata: Metadata,
-        published: int,
-        context: Context,
-    ) -> None:
-        self.plan = plan
-        self.payload = payload
-        self.encoded = encoded
-        self.metadata = metadata
-        self.published = published
-        self.context = context
-
-    def follow(self, deliveries: Sequence[Delivery]) -> None:
-        """Show these deliveries from now on: the event's turn has come."""
-        self._deliveries = deliveries
-
-    def use(self, envelope: Envelope) -> None:
-        """Travel in this envelope."""
-        self._envelope = envelope
-
-    @property
-    def is_looked_at(self) -> bool:
-        """Whether its envelope has been made already."""
-        return self._envelope is not None
+    plan: Plan
+    payload: Any
+    encoded: bytes | None
+    metadata: Metadata
+    published: int
+    context: Context
 
     @property
     def envelope(self) -> Envelope:
         """The event with its metadata."""
-        if self._envelope is None:
-            if self._deliveries:
-                return self._deliveries[0].envelope
-            self._envelope = envelope_of(self.plan.event_type, self.payload, self.metadata, self.published)
-        return self._envelope
+        if self.made is None:
+            if self.begun:
+                return self.begun[0].envelope
+            self.made = envelope_of(self.plan.event_type, self.payload, self.metadata, self.published)
+        return self.made
 
     @property
     def deliveries(self) -> Mapping[str, DeliveryResult]:
         """The result of every delivery so far, by handler id, in the order of the handlers."""
-        if self._deliveries:
+        if self.begun:
             return super().deliveries
         return dict.fromkeys(self.plan.handler_ids, DeliveryResult("accepted", None, None, 0.0, 0))

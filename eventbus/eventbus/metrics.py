@@ -17,7 +17,6 @@ class Counters:
     """The numbers of one handler for one event, counted where the deliveries run."""
 
     __slots__ = (
-        "delivered",
         "failed",
         "interrupted",
         "latency",
@@ -30,7 +29,6 @@ class Counters:
 
     def __init__(self) -> None:
         self.started = 0
-        self.delivered = 0
         self.failed = 0
         self.interrupted = 0
         self.skipped = 0
@@ -38,6 +36,11 @@ class Counters:
         self.timed_out = 0
         self.latency_sum_ns = 0
         self.latency = [0] * BUCKETS
+
+    @property
+    def delivered(self) -> int:
+        """How many succeeded: all that finished but did not fail."""
+        return sum(self.latency) - self.failed
 
     def observe(self, duration_ns: int) -> None:
         """Count one finished delivery in the histogram."""

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from eventbus.threads import Threads
 
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
-Run: TypeAlias = "Callable[[Delivery, Context], Awaitable[None] | None]"
-"""Runs a delivery in a context; returns None when it has settled already, else what to await."""
+Run: TypeAlias = "Callable[[Delivery, Context, int], Awaitable[None] | None]"
+"""Runs a delivery in a context, begun at a reading of ``perf_counter_ns``; returns None when it has
+settled already, else what to await."""
 RunInTask: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
 """Runs a delivery in the current task, which is its own."""
 Deliver: TypeAlias = "Callable[[Enqueued], Coroutine[Any, Any, None] | None]"

@@ -44,13 +44,12 @@ class Queue:
         self._full: deque[anyio.Event] = deque()
         self._deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None] | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether the next event has to wait, or is refused."""
-        return len(self._items) >= self._size
-
     def __len__(self) -> int:
         return len(self._items)
+
+    def has_room(self) -> bool:
+        """Tell whether the next event neither has to wait nor is refused."""
+        return len(self._items) < self._size
 
     async def room(self) -> None:
         """Return when there is room for one more event; at once for what a handler enqueues.

@@ -37,24 +37,20 @@ class DeliveryResult:
 
 
 class Receipt:
-    """What became of an event."""
+    """What became of an event.
 
-    _envelope: Envelope | None = None
+    Attributes:
+        begun: the deliveries that have begun; ``deliveries`` shows what became of them.
+        made: the envelope, once somebody has looked at it.
+    """
 
-    def __init__(self, deliveries: Sequence[Delivery]) -> None:
-        self._deliveries = deliveries
-
-    @classmethod
-    def of(cls, envelope: Envelope, deliveries: Sequence[Delivery]) -> Receipt:
-        """Return the receipt of an event whose deliveries have begun; there may be none."""
-        receipt = cls(deliveries)
-        receipt._envelope = envelope
-        return receipt
+    begun: Sequence[Delivery] = ()
+    made: Envelope | None = None
 
     @property
     def envelope(self) -> Envelope:
         """The event with its metadata."""
-        return self._envelope or self._deliveries[0].envelope
+        return self.made or self.begun[0].envelope
 
     @property
     def event_id(self) -> str:
@@ -69,7 +65,7 @@ class Receipt:
     @property
     def deliveries(self) -> Mapping[str, DeliveryResult]:
         """The result of every delivery, by handler id, in the order of the handlers."""
-        return {delivery.handler_id: delivery.result for delivery in self._deliveries}
+        return {delivery.handler_id: delivery.result for delivery in self.begun}
 
     @property
     def ok(self) -> bool:
@@ -80,9 +76,7 @@ class Receipt:
     def failed(self) -> tuple[str, ...]:
         """The ids of the handlers that failed."""
         return tuple(
-            delivery.handler_id
-            for delivery in self._deliveries
-            if delivery.state in ("dead_lettered", "failed")
+            delivery.handler_id for delivery in self.begun if delivery.state in ("dead_lettered", "failed")
         )
 
     def raise_for_lost(self) -> None:
@@ -91,7 +85,7 @@ class Receipt:
         Raises:
             CaptureFailed: with the handlers' errors, the store's, and this receipt.
         """
-        lost = [delivery for delivery in self._deliveries if delivery.capture_error is not None]
+        lost = [delivery for delivery in self.begun if delivery.capture_error is not None]
         if not lost:
             return
         cause = lost[0].capture_error
@@ -111,12 +105,12 @@ class Receipt:
         """
         errors = [
             delivery.error
-            for delivery in self._deliveries
+            for delivery in self.begun
             if delivery.error is not None and delivery.state in ("dead_lettered", "failed")
         ]
         if errors:
             raise BaseExceptionGroup(
-                f"{len(errors)} of {len(self._deliveries)} handlers of {self.envelope.name!r} failed", errors
+                f"{len(errors)} of {len(self.begun)} handlers of {self.envelope.name!r} failed", errors
             )
 
     def __repr__(self) -> str:

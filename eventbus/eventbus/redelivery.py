@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextvars import copy_context
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from eventbus.delivery import Delivery
@@ -47,12 +48,15 @@ async def redeliver(
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
     route = routes.make(subscription, envelope.event_type)
-    delivery = Delivery(route, envelope, envelope.payload)
+    delivery = Delivery()
+    delivery.route = route
+    delivery.envelope = envelope
+    delivery.payload = envelope.payload
     delivery.encoded = stored.payload
     delivery.redelivered = True
     delivery.attempt = stored.attempt
     delivery.attempts_before = stored.attempt - 1
-    pending = deliverer.start(delivery, copy_context())
+    pending = deliverer.start(delivery, copy_context(), perf_counter_ns())
     if pending is not None:
         await pending
     return _outcome(delivery)

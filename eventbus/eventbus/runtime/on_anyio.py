@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import anyio
@@ -75,7 +76,7 @@ class AnyioRuntime:
     def run_together(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
         """See :class:`Runtime`. One alone runs in the publisher's task, several in their own."""
         if len(deliveries) == 1:
-            return deliveries[0].route.run(deliveries[0], copy_context())
+            return deliveries[0].route.run(deliveries[0], copy_context(), perf_counter_ns())
         return self._gather(deliveries)
 
     async def _gather(self, deliveries: Sequence[Delivery]) -> None:

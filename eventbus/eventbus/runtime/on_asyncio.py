@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from eventbus.groups import holds
@@ -99,11 +100,13 @@ class AsyncioRuntime:
         first that waits goes on in this task, and every one after it gets a task of its own.
         """
         waiting = iter(deliveries)
+        begun = perf_counter_ns()
         for delivery in waiting:
-            pending = delivery.route.run(delivery, copy_context())
+            pending = delivery.route.run(delivery, copy_context(), begun)
             if pending is not None:
                 others = list(waiting)
                 return self._gather(pending, others) if others else pending
+            begun += delivery.duration_ns  # it has just ended: no need to read the clock again
         return None
 
     async def _gather(self, pending: Awaitable[None], others: Sequence[Delivery]) -> None:
