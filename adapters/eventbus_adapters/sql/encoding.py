@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,7 +40,7 @@ _SECOND_US = 1_000_000
 
 def microseconds(moment: datetime) -> int:
     """Return an aware moment as microseconds since the epoch."""
-    since: timedelta = moment - _EPOCH
+    since = moment - _EPOCH
     return since.days * _DAY_US + since.seconds * _SECOND_US + since.microseconds
 
 

@@ -114,10 +114,9 @@ class SqlStore:
             rows = [row_of(letter) for letter in letters]
         except PydanticSerializationError as error:
             raise self._unfit(letters, error) from error
-        waiting = waiter(partial(_adding, letters))
+        waiting: Waiter[Sequence[str]] = waiter(partial(_adding, letters))
         threads.writer.put(Add(letters, rows, waiting))
-        ids: Sequence[str] = await waiting.wait()
-        return ids
+        return await waiting.wait()
 
     async def get(self, dead_letter_id: str) -> DeadLetter:
         """Return one letter, whole, or raise ``DeadLetterNotFound``."""
