@@ -35,10 +35,18 @@ class LeaseKeeper:
 
         A store that cannot be reached for a moment loses nothing: the next beat tries again.
         """
+        error: BaseException | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat, list(leases), group.cancel_scope)
-            yield
+            try:
+                yield
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as raised:  # the group would wrap it
+                error = raised
             group.cancel_scope.cancel()
+        if error is not None:
+            raise error
 
     async def _beat(self, leases: list[Lease], block: anyio.CancelScope) -> None:
         while leases:

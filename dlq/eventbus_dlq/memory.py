@@ -214,7 +214,7 @@ class MemoryStore:
         known_id = self._id_of.get(_key(letter))
         if known_id is not None:
             row = self._rows[known_id]
-            if row.letter.state is not DeadLetterState.RUNNING:
+            if known_id != letter.id and row.letter.state is not DeadLetterState.RUNNING:
                 self._rows[known_id] = _Row(moves.merged(row.letter, letter), row.position)
             return known_id
         microseconds = (letter.created_at - _EPOCH) // _MICROSECOND

@@ -134,15 +134,40 @@ class DeadLetterQueue:
         now = self._now()
         letters = [self._letter(failure, now) for failure in failures]
         try:
-            ids = await self._store.add(letters)
+            ids = await self._add(letters)
+        except StoreUnavailable:
+            raise
+        except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
+            self._see_through(letters, failures)
+            raise
+        self._captured(letters, ids, failures)
+        return ids
+
+    async def _add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
+        try:
+            return await self._store.add(letters)
         except StoreUnavailable as error:
-            ids = await self._add_later(letters, error)
+            return await self._add_later(letters, error)
+
+    def _see_through(self, letters: Sequence[DeadLetter], failures: Sequence[Failure]) -> None:
+        """Make sure, in a task of the bus, of a capture that nobody waits for any more."""
+
+        async def capture() -> None:
+            self._captured(letters, await self._add(letters), failures)  # what is there stays as it is
+
+        try:
+            self._require_bus().spawn(capture)
+        except BusClosed:
+            _log.warning("capture.unwatched", dead_letters=[letter.id for letter in letters])
+
+    def _captured(
+        self, letters: Sequence[DeadLetter], ids: Sequence[str], failures: Sequence[Failure]
+    ) -> None:
         for letter, dead_letter_id, failure in zip(letters, ids, failures, strict=True):
             if self._bus is not None and self._bus.telemetry:
                 self._tell_captured(letter, dead_letter_id)
             if failure.thread_done is not None:
                 self._hold(dead_letter_id, failure)
-        return ids
 
     def _tell_captured(self, letter: DeadLetter, dead_letter_id: str) -> None:
         self._emit(

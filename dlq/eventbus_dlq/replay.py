@@ -9,13 +9,14 @@ import anyio
 
 from eventbus.classify import Classification, Kind
 from eventbus.errors import BusClosed
+from eventbus.ids import new_id
 from eventbus.snapshots import snapshot
 from eventbus.stored import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, moment, verdict_on
 from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
 from eventbus_dlq.letter import DeadLetterState, Reason
-from eventbus_dlq.store import Settlement
+from eventbus_dlq.store import Lease, Settlement
 
 if TYPE_CHECKING:
     from eventbus.failure import Failure
@@ -116,22 +117,27 @@ class Replayer:
         """
         claim = await self._claim(dead_letter_id)
         if token is not None and claim.lease.token != token + 1:
-            await self._release(claim)
+            await self._release(claim.lease)
             raise InvalidTransition(f"dead letter {dead_letter_id} has changed since it was looked at")
         if claim.letter.reason is Reason.REDACTED:
-            await self._release(claim)
+            await self._release(claim.lease)
             raise PayloadRedacted(
                 f"the payload of dead letter {dead_letter_id} was stored without its secrets: its handler "
                 "would run with asterisks in their place; handle it by other means and resolve it"
             )
-        outcome = await self._run(claim)
+        outcome = await self._run(claim, by=by, note=note)
         if outcome is None:
             raise LeaseLost(f"the lease of dead letter {dead_letter_id} was taken over; nothing was recorded")
         return await self._settle(claim, outcome, by=by, note=note)
 
     async def _claim(self, dead_letter_id: str) -> Claim:
-        now = moment(self._clock.time_ns())
-        (answer,) = await self._store.claim([dead_letter_id], owner=self._owner, lease=self._lease, now=now)
+        owner = f"{self._owner}:{new_id()}"  # tells this claim from any other
+        try:
+            answer = await self._claim_once(dead_letter_id, owner)
+        except BaseException:  # a cancellation ends the wait and not the claim
+            with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
+                await self._take_back(dead_letter_id, owner)
+            raise
         if isinstance(answer, Exception):
             raise answer
         if answer.rescued:
@@ -139,22 +145,43 @@ class Replayer:
             self._emit("dead_letter.rescued", letter, crashes=letter.crashes)
         return answer
 
-    async def _run(self, claim: Claim) -> RedeliveryOutcome | None:
-        """Run the handler while the lease is kept; None when the lease was lost meanwhile."""
+    async def _claim_once(self, dead_letter_id: str, owner: str) -> Claim | Exception:
+        now = moment(self._clock.time_ns())
+        (answer,) = await self._store.claim([dead_letter_id], owner=owner, lease=self._lease, now=now)
+        return answer
+
+    async def _take_back(self, dead_letter_id: str, owner: str) -> None:
+        """Release a claim whose answer nobody waited for, if it was granted."""
+        answer = await self._claim_once(dead_letter_id, owner)  # writes are done in order: after the first
+        if not isinstance(answer, Exception):
+            await self._release(answer.lease)
+            return
+        letter = await self._store.get(dead_letter_id)
+        if letter.state is DeadLetterState.RUNNING and letter.lease_owner == owner:
+            await self._release(Lease(dead_letter_id=letter.id, token=letter.token))
+
+    async def _run(self, claim: Claim, *, by: str | None, note: str | None) -> RedeliveryOutcome | None:
+        """Run the handler while the lease is kept; None when the lease was lost meanwhile.
+
+        A run that had ended when the caller was cancelled is settled all the same.
+        """
         outcome: RedeliveryOutcome | None = None
         try:
             async with self._keeper.keeping([claim.lease]):
                 outcome = await self._bus.redeliver(stored_delivery(claim.letter))
         except BaseException:
             if outcome is None:
-                await self._release(claim)
+                await self._release(claim.lease)
+            else:
+                with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
+                    await self._settle(claim, outcome, by=by, note=note)
             raise
         return outcome
 
-    async def _release(self, claim: Claim) -> None:
+    async def _release(self, lease: Lease) -> None:
         """Give a claim back uncharged, even when the caller has been cancelled."""
         with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
-            await self._store.release([claim.lease], now=moment(self._clock.time_ns()))
+            await self._store.release([lease], now=moment(self._clock.time_ns()))
 
     async def _settle(
         self, claim: Claim, outcome: RedeliveryOutcome, *, by: str | None, note: str | None
@@ -181,7 +208,7 @@ class Replayer:
                 record = snapshot(error, Classification(Kind.VALIDATION))
                 settlement = replace(_not_run(settlement, policy.UNDECODABLE), error=record)
             case Interrupted():
-                await self._release(claim)
+                await self._release(claim.lease)
                 raise BusClosed(
                     f"the bus stopped before the replay of dead letter {claim.letter.id} had finished; "
                     "it is back in its state, and nothing was charged"

@@ -230,8 +230,12 @@ class EventBus(DeadLetterVerbs):
         core = cast("Core", self._core)
         if not core.queue.has_room():
             await core.queue.room()
+        try:
             self._require_core()
-        item = core.dispatcher.accept(plan, event, metadata)
+            item = core.dispatcher.accept(plan, event, metadata)
+        except BaseException:
+            core.queue.pass_on()  # the room that was ours is the next one's
+            raise
         self.metrics.published += 1
         core.activity.count += 1
         core.queue.put(item)
@@ -332,7 +336,10 @@ class EventBus(DeadLetterVerbs):
         Raises:
             BusClosed: the bus is not running.
         """
-        self._require_core().spawn(work)
+        core = self._core
+        if core is None:
+            raise BusClosed(f"bus {self.name!r} is not running: start it with 'async with bus:'")
+        core.spawn(work)
 
     # -- starting and stopping
 
@@ -386,6 +393,7 @@ class EventBus(DeadLetterVerbs):
             await core.finish(self._grace, self._plans.forget)
         finally:
             self._core = None
+            core.queue.close()
             await core.runtime.close()
             if self._dlq is not None:
                 with anyio.CancelScope(shield=True):

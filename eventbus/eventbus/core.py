@@ -146,9 +146,18 @@ class Core:
 
         ``halt`` is called in between: from then on nothing is begun any more.
         """
-        with anyio.move_on_after(grace):
-            await self.wait_idle()
-            return
+        try:
+            with anyio.move_on_after(grace):
+                await self.wait_idle()
+                return
+        except BaseException:  # whoever stops the bus was cancelled: what was accepted is stored all the same
+            with anyio.CancelScope(shield=True):
+                await self._cut_short(0.0, halt)
+            raise
+        await self._cut_short(grace, halt)
+
+    async def _cut_short(self, grace: float, halt: Callable[[], None]) -> None:
+        """Begin nothing any more, end what runs, and store it together with what waits."""
         self.dispatcher.halted = True
         self.queue.deliver_by(self.dispatcher.deliver_enqueued)
         halt()

@@ -15,6 +15,7 @@ from eventbus.capturing import Capturing, fields
 from eventbus.classify import classify
 from eventbus.errors import HandlerTimeout
 from eventbus.failure import AttemptRecord, ErrorRecord
+from eventbus.groups import is_a
 from eventbus.retry import should_retry
 from eventbus.runtime import Stopped
 from eventbus.snapshots import drop_own_frames, snapshot
@@ -157,10 +158,10 @@ class Deliverer:
             if self._runtime.is_cancellation(error):
                 delivery.route.counters.interrupted += 1
                 raise error  # unsettled: the dispatcher stores what its publisher's cancellation cut off
-            if isinstance(error, (Stopped, KeyboardInterrupt, SystemExit)):
+            if is_a(error, Stopped, KeyboardInterrupt, SystemExit):
                 delivery.route.counters.interrupted += 1
                 await self.interrupt([delivery])
-                if isinstance(error, Stopped):
+                if is_a(error, Stopped):
                     return
                 raise error
             record = self._record(delivery, error, begun)
@@ -191,7 +192,7 @@ class Deliverer:
     def _record(self, delivery: Delivery, error: BaseException, begun: int) -> ErrorRecord:
         """Keep one failed attempt."""
         elapsed = perf_counter_ns() - begun
-        if isinstance(error, HandlerTimeout):
+        if is_a(error, HandlerTimeout):
             delivery.route.counters.timed_out += 1
             self._report("delivery.timed_out", delivery, timeout=delivery.route.timeout)
         drop_own_frames(error)
@@ -207,8 +208,11 @@ class Deliverer:
     def _wait_before_retry(self, delivery: Delivery, record: ErrorRecord) -> float | None:
         """Return the seconds to wait before the next attempt, or None when there is none."""
         policy = delivery.route.policy
-        if delivery.redelivered or not should_retry(
-            policy, attempts_made=delivery.attempt, category=record.category
+        still_runs = delivery.thread_done is not None  # a second thread must not run beside the first
+        if (
+            delivery.redelivered
+            or still_runs
+            or not should_retry(policy, attempts_made=delivery.attempt, category=record.category)
         ):
             return None
         wait = policy.wait_before(delivery.attempt, seed=f"{delivery.envelope.id}:{delivery.handler_id}")

@@ -41,6 +41,7 @@ class Queue:
         self._overflow = overflow
         self._items: deque[Enqueued] = deque()
         self._workers = 0
+        self._closed = False
         self._full: deque[anyio.Event] = deque()
         self._deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None] | None = None
 
@@ -71,7 +72,7 @@ class Queue:
                 await turn.wait()
             except BaseException:
                 if turn.is_set():
-                    self._make_room()  # the turn that was ours is somebody else's now
+                    self.pass_on()
                 else:
                     self._full.remove(turn)
                 raise
@@ -87,7 +88,8 @@ class Queue:
         """Have what waits delivered by ``deliver`` from now on, and no more as its plan says."""
         self._deliver = deliver
 
-    def _make_room(self) -> None:
+    def pass_on(self) -> None:
+        """Wake the next who waits: whoever :meth:`room` let in does not come."""
         if self._full and len(self._items) < self._size:
             self._full.popleft().set()
 
@@ -98,7 +100,7 @@ class Queue:
             while items:
                 item = items.popleft()
                 if self._full:
-                    self._make_room()
+                    self.pass_on()
                 try:
                     pending = (self._deliver or item.plan.deliver)(item)
                     if pending is not None:
@@ -110,3 +112,10 @@ class Queue:
                     await anyio.lowlevel.checkpoint()
         finally:
             self._workers -= 1
+            if items and not self._closed:  # cut short: what waits is left to another worker
+                self._workers += 1
+                self._runtime.spawn(self._work)
+
+    def close(self) -> None:
+        """Have nothing delivered any more."""
+        self._closed = True

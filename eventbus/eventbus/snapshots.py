@@ -14,7 +14,7 @@ import pydantic_core
 
 from eventbus.classify import CATEGORY_OF, ROUTE_OF, Classification
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
-from eventbus.groups import members
+from eventbus.groups import cause_of, context_of, is_a, members, traceback_of
 from eventbus.storable import clean
 
 MAX_MESSAGE = 8_192
@@ -22,11 +22,23 @@ MAX_TRACEBACK = 32_768
 MAX_CAUSES = 16
 _MAX_CAUSE_TRACEBACK = 8_192
 _MAX_FRAMES = 100
+_QUALNAME = type.__dict__["__qualname__"].__get__  # a metaclass may have another
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def snapshot(error: BaseException, classification: Classification) -> ErrorRecord:
-    """Return what is kept of ``error``. Never raises."""
+    """Return what is kept of ``error``. Never raises, whatever the exception's own code does."""
+    try:
+        return _full(error, classification)
+    except BaseException as broken:  # a KeyboardInterrupt out of __str__ included: the failure must be kept
+        kind = classification.kind
+        name = clean(_QUALNAME(type(error)))[:256]
+        text = f"<the exception cannot be read: {_QUALNAME(type(broken))}>"
+        return ErrorRecord(name, text, "", None, kind, CATEGORY_OF[kind], ROUTE_OF[kind], ())
+
+
+def _full(error: BaseException, classification: Classification) -> ErrorRecord:
+    """Return what is kept of an exception that can be read."""
     kind = classification.kind
     return ErrorRecord(
         type_name(error),
@@ -64,15 +76,17 @@ def message_of(error: BaseException) -> str:
     try:
         text = _quoteless(error)
         return _bounded(text if type(text) is str else str.__str__(text), MAX_MESSAGE)
-    except Exception as broken:  # the text of an exception is anybody's code
+    except BaseException as broken:  # the text of an exception is anybody's code
         return f"<the message cannot be read: its __str__ raised {type_name(broken)}>"
 
 
 def _quoteless(error: BaseException) -> str:
-    if isinstance(error, pydantic_core.ValidationError):
-        return _validation_text(error)
+    if is_a(error, pydantic_core.ValidationError):
+        return _validation_text(cast("pydantic_core.ValidationError", error))
     if hasattr(error, "statement") and hasattr(error, "orig") and hasattr(error, "hide_parameters"):
         return _sql_text(error)
+    if hasattr(error, "sqlstate"):  # PostgreSQL quotes the row in lines of their own
+        return _DETAIL.sub("", str(error)).strip()
     return str(error)
 
 
@@ -100,15 +114,13 @@ def _code_of(error: BaseException) -> str | None:
             value = getattr(error, name, None)
             if type(value) is int or type(value) is str:
                 return clean(str(value))[:64]
-        except Exception:  # noqa: S112 - an attribute of an exception is anybody's code: try the next
+        except BaseException:  # noqa: S112 - an attribute of an exception is anybody's code: try the next
             continue
     return None
 
 
 def _has_causes(error: BaseException) -> bool:
-    return (
-        error.__cause__ is not None or error.__context__ is not None or isinstance(error, BaseExceptionGroup)
-    )
+    return cause_of(error) is not None or context_of(error) is not None or is_a(error, BaseExceptionGroup)
 
 
 def _causes(error: BaseException) -> Iterator[CauseRecord]:
@@ -129,10 +141,11 @@ def _causes(error: BaseException) -> Iterator[CauseRecord]:
 
 
 def _next_causes(error: BaseException) -> Iterator[tuple[Relation, BaseException]]:
-    if error.__cause__ is not None:
-        yield "cause", error.__cause__
-    elif error.__context__ is not None and not error.__suppress_context__:
-        yield "context", error.__context__
+    cause, context = cause_of(error), context_of(error)
+    if cause is not None:
+        yield "cause", cause
+    elif context is not None:
+        yield "context", context
     for member in members(error)[:MAX_CAUSES]:
         yield "member", member
 
@@ -142,7 +155,7 @@ def traceback_text(error: BaseException, limit: int) -> str:
 
     Too long a text loses its middle: where it began and where it broke are what is read.
     """
-    frames = _frames(error.__traceback__)
+    frames = _frames(traceback_of(error))
     half = _MAX_FRAMES // 2
     left_out = len(frames) - 2 * half
     return _text_of(tuple(frames) if left_out <= 0 else (*frames[:half], *frames[-half:]), left_out, limit)
@@ -154,7 +167,7 @@ def drop_own_frames(error: BaseException) -> None:
     The bus's frames hold the delivery, which holds the error: with them every failure would be a cycle
     that only the garbage collector can free.
     """
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
         traceback = traceback.tb_next
     if traceback is not None:
@@ -212,7 +225,7 @@ def fingerprint(handler_id: str, error: BaseException) -> str:
     library nor in an installed package; without such a frame the innermost one counts.
     """
     own = innermost = ""
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None:
         frame = traceback.tb_frame
         code = frame.f_code

@@ -95,7 +95,7 @@ def _merge(connection: Connection, deltas: Deltas, row: Any, letter: DeadLetter)
     except BrokenRowError:  # nothing can be added to it, and the failure that arrives must not be lost
         save_everything(connection, deltas, row, letter)
         return
-    if known.state is not DeadLetterState.RUNNING:
+    if known.id != letter.id and known.state is not DeadLetterState.RUNNING:  # else it was added already
         save_failing(connection, deltas, row, moves.merged(known, letter))
 
 

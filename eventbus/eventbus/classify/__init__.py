@@ -12,6 +12,7 @@ import structlog
 
 from eventbus.classify.kinds import CATEGORY_OF, ROUTE_OF, Category, Classification, Kind, Route
 from eventbus.classify.types import kind_of_type
+from eventbus.groups import cause_of
 
 __all__ = [
     "CATEGORY_OF",
@@ -51,7 +52,7 @@ def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Cl
         kind = kind_of_type(cast("Hashable", type(current)))
         if kind is not None:
             return _OF_KIND[kind]
-        current = current.__cause__
+        current = cause_of(current)
     return _UNKNOWN
 
 
