@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from subjects import SUBJECTS
 
 from eventbus_dlq import DeadLetterQueue, MemoryStore
+from eventbus_dlq.store import DeadLetterStore
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -21,3 +25,10 @@ def store() -> MemoryStore:
 @pytest.fixture
 def dlq(store: MemoryStore) -> DeadLetterQueue:
     return DeadLetterQueue(store, capture_timeout=0.0)
+
+
+@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> DeadLetterStore:
+    """Return a store of each kind, for its bus to open; open it again to look into it afterwards."""
+    store: DeadLetterStore = request.param.make(tmp_path)
+    return store

@@ -105,7 +105,8 @@ class DeadLetterStore(Protocol):
         over state, reason, retry_at, error, fingerprint, annotations, redelivery, updated_at and
         (unless it is None) last_attempt_at, adds attempts and history, the latter numbered on from
         its own attempts (a closed row is thereby reopened), and keeps everything else; a running
-        row is left to its owner. The same rule holds for two letters of one call.
+        row is left to its owner. The same rule holds for two letters of one call. A letter that was
+        added already stays as it is, so that an add whose outcome is unknown may be repeated.
 
         A letter may arrive ``running`` with token, owner and lease of its own: its owner settles it
         later, and a release makes it ``pending``, due now unless it came with a ``retry_at``. A

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 import anyio
 
 from eventbus.clock import SystemClock
-from eventbus.context import current_delivery
+from eventbus.context import current_delivery, in_handler
 from eventbus.envelope import NO_METADATA, Envelope
 from eventbus.errors import BusClosed, NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
@@ -135,13 +135,14 @@ class EventBus(DeadLetterVerbs):
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Take a subscription off the bus; its deliveries under way go on.
+        """Take a subscription off the bus, and its metrics; its deliveries under way go on.
 
         Raises:
             ValueError: it is not on this bus.
         """
         self._registry.remove(subscription)
         self._routes.forget(subscription)
+        self.metrics.forget(subscription.id)
         self._plans.forget()
 
     @property
@@ -247,7 +248,7 @@ class EventBus(DeadLetterVerbs):
         Raises:
             RuntimeError: it was called in a handler, whose own delivery would never settle.
         """
-        if current_delivery.get() is not None:
+        if in_handler():
             raise RuntimeError("wait_idle() in a handler waits for the handler itself; call it outside")
         if self._core is not None:
             await self._core.wait_idle()
@@ -349,7 +350,9 @@ class EventBus(DeadLetterVerbs):
         return self._open
 
     async def start(self) -> None:
-        """Open the dead-letter store and accept events. On trio, stop in the same task.
+        """Open the dead-letter store and accept events.
+
+        On trio, stop in the same task and the same cancel scope: ``async with bus:`` does.
 
         Raises:
             RuntimeError: the bus is running already.

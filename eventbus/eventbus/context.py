@@ -20,6 +20,12 @@ def current_envelope() -> Envelope | None:
     return None if delivery is None else delivery.envelope
 
 
+def in_handler() -> bool:
+    """Tell whether a delivery runs here. A task that a handler left behind is in none any more."""
+    delivery = current_delivery.get()
+    return delivery is not None and delivery.state is None
+
+
 def annotate(**values: Any) -> None:
     """Keep ``values`` with a failure of the delivery that runs here; see :meth:`Envelope.annotate`."""
     delivery = current_delivery.get()

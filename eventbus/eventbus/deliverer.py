@@ -7,6 +7,7 @@ or a coroutine of ours: :meth:`Deliverer.start` returns None, and the delivery h
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from contextvars import Context, copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -68,10 +69,8 @@ class Deliverer:
         if self._observed:
             self._telemetry.emit("delivery.started", **fields(delivery))
         try:
-            if route.slots is None:
-                pending = self._attempt_once(delivery, context)
-            else:
-                pending = self._with_slot(delivery, context, route.slots)
+            run = self._in_turn if route.is_limited else self._attempt_once
+            pending = run(delivery, context)
         except BaseException as error:  # a handler's failure, whatever it is, is judged in one place
             return self.recover(delivery, error, begun)
         if pending is not None:
@@ -92,9 +91,7 @@ class Deliverer:
 
     def is_direct(self, route: Route) -> bool:
         """Tell whether nothing has to be asked or told on this route, so that it can be cut short."""
-        return self._resume is not None and not (
-            self._observed or route.conditional or route.slots is not None
-        )
+        return self._resume is not None and not (self._observed or route.conditional or route.is_limited)
 
     def resume(
         self, delivery: Delivery, context: Context | None, yielded: Any, begun: int
@@ -132,20 +129,29 @@ class Deliverer:
         delivery.route.counters.skipped += 1
         self._telemetry.emit("delivery.skipped", **fields(delivery))
 
-    async def _with_slot(self, delivery: Delivery, context: Context | None, slots: anyio.Semaphore) -> None:
-        """Run an attempt when one of the handler's slots is free."""
-        if delivery.is_nested_in(delivery.route):  # it would wait for its own ancestor
+    async def _in_turn(self, delivery: Delivery, context: Context | None) -> None:
+        """Run an attempt when its handler, and the threads, have a place for it.
+
+        A delivery that was published by one that has the place already does not wait for it.
+        """
+        route = delivery.route
+        place = None if delivery.has_ancestor(of=route.subscription) else route.slots
+        thread = None if delivery.has_ancestor(in_thread=True) else route.threads
+        async with AsyncExitStack() as taken:
+            if place is not None:
+                await self._runtime.wait(delivery, place.acquire())
+                taken.callback(self._give_back, delivery, place)
+            if thread is not None:
+                await self._runtime.wait(delivery, thread.acquire())
+                taken.callback(thread.release)  # a thread that was left to itself does not count
             await self._attempt(delivery, context)
-            return
-        await self._runtime.wait(delivery, slots.acquire())
-        try:
-            await self._attempt(delivery, context)
-        finally:
-            thread_done = delivery.thread_done
-            if thread_done is None:
-                slots.release()
-            else:
-                self._runtime.spawn(lambda: _release_after(thread_done, slots))
+
+    def _give_back(self, delivery: Delivery, place: anyio.Semaphore) -> None:
+        thread_done = delivery.thread_done
+        if thread_done is None:
+            place.release()
+        else:
+            self._runtime.spawn(lambda: _release_after(thread_done, place))
 
     async def _attempt(self, delivery: Delivery, context: Context | None) -> None:
         pending = self._attempt_once(delivery, context)
@@ -175,19 +181,13 @@ class Deliverer:
                 await self._runtime.wait(delivery, self._clock.sleep(wait))
                 delivery.attempt += 1
                 begun = perf_counter_ns()
-                await self._run_again(delivery)
+                run = self._in_turn if delivery.route.is_limited else self._attempt
+                await run(delivery, copy_context())
             except BaseException as again:
                 error = again
             else:
                 self._succeed(delivery, begun)
                 return
-
-    async def _run_again(self, delivery: Delivery) -> None:
-        slots = delivery.route.slots
-        if slots is None:
-            await self._attempt(delivery, copy_context())
-        else:
-            await self._with_slot(delivery, copy_context(), slots)
 
     def _record(self, delivery: Delivery, error: BaseException, begun: int) -> ErrorRecord:
         """Keep one failed attempt."""

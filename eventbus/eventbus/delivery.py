@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eventbus.envelope import Envelope
     from eventbus.failure import AttemptRecord, Failure
     from eventbus.plan import Route
+    from eventbus.subscription import Subscription
 
 
 class Delivery:
@@ -73,11 +74,16 @@ class Delivery:
         """Keep values of the handler's own with a failure; bounded, see ``Envelope.annotate``."""
         self.noted = bounded_annotations(self.noted, values)
 
-    def is_nested_in(self, route: Route) -> bool:
-        """Tell whether it was published, however deeply, by a running delivery to the same handler."""
+    def has_ancestor(self, *, of: Subscription | None = None, in_thread: bool = False) -> bool:
+        """Tell whether a running delivery published it, however deeply.
+
+        ``of`` asks for one to that handler, ``in_thread`` for one to a plain function.
+        """
         ancestor = self.parent
         while ancestor is not None:
-            if ancestor.route.subscription is route.subscription and ancestor.state is None:
+            subscription = ancestor.route.subscription
+            wanted = subscription is of or (in_thread and not subscription.binding.is_async)
+            if wanted and ancestor.state is None:
                 return True
             ancestor = ancestor.parent
         return False

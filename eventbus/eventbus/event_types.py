@@ -176,7 +176,9 @@ class EventTypes:
         try:
             return upcast(data)
         except Exception as error:
-            raise UndecodableEvent(f"the upcast of {name!r} from version {step} raised {error!r}") from error
+            raise UndecodableEvent(
+                f"the upcast of {name!r} from version {step} raised {type(error).__qualname__}"
+            ) from error
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:

@@ -118,6 +118,10 @@ class Metrics:
             counters = by_event[event_name] = Counters()
         return counters
 
+    def forget(self, handler_id: str) -> None:
+        """Show a handler no more: it was unsubscribed, and ids may be endless."""
+        self._counters.pop(handler_id, None)
+
     def snapshot(self) -> Mapping[str, HandlerMetrics]:
         """Return the numbers of every handler that has had a delivery or a subscription, by its id."""
         return {

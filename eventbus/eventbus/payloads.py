@@ -84,8 +84,14 @@ class Codec(Protocol):
         ...
 
 
-# a UserWarning, when warnings are errors: pydantic warns of values that are not of their field's type
-_NOT_JSON = (PydanticSerializationError, TypeError, ValueError, RecursionError, UserWarning)
+_NOT_JSON = (PydanticSerializationError, TypeError, ValueError, RecursionError)
+_QUOTED = re.compile(r"input_value=.*?(?=, input_type=|\])", re.DOTALL)
+
+
+def _not_storable(name: str, error: Exception) -> InvalidEvent:
+    return InvalidEvent(
+        f"the payload of {name!r} cannot be stored: {_QUOTED.sub('input_value=...', str(error))}"
+    )
 
 
 def _too_large(name: str, size: int, limit: int) -> PayloadTooLarge:
@@ -102,6 +108,11 @@ class ClassCodec:
         self._name = name
         self._limit = limit
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(cls)
+        if _any_part(adapter.core_schema, _is_excluded, set()):
+            raise InvalidEvent(
+                f"event {name!r}: {cls.__qualname__} has a field with exclude=True, which would be missing "
+                "when a failure is run again; keep it in a private attribute, or out of the event"
+            )
         self.has_secrets = _any_part(adapter.core_schema, _is_secret, set())
         self._writes_constants = _any_part(adapter.core_schema, _is_set_for_nan, set())
         self._to_json = adapter.serializer.to_json
@@ -111,9 +122,9 @@ class ClassCodec:
     def check(self, payload: Any) -> bytes | None:
         """See :class:`Codec`."""
         try:
-            encoded = self._to_json(payload, round_trip=True)
+            encoded = self._to_json(payload, round_trip=True, warnings=False)
         except _NOT_JSON as error:
-            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+            raise _not_storable(self._name, error) from error
         if len(encoded) > self._limit:
             raise _too_large(self._name, len(encoded), self._limit)
         # pydantic writes NaN and the infinities as null, unless it was told otherwise; find() is what is
@@ -125,9 +136,9 @@ class ClassCodec:
     def encode(self, payload: Any) -> bytes:
         """See :class:`Codec`."""
         try:
-            return self._to_json(payload, round_trip=True)
+            return self._to_json(payload, round_trip=True, warnings=False)
         except _NOT_JSON as error:
-            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+            raise _not_storable(self._name, error) from error
 
     def decode(self, data: Any) -> Any:
         """See :class:`Codec`."""
@@ -225,7 +236,7 @@ class JsonCodec:
         try:
             encoded = pydantic_core.to_json(payload)
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise InvalidEvent(f"the payload of {self._name!r} cannot be stored: {error}") from error
+            raise _not_storable(self._name, error) from error
         self._check_values(payload, "payload")
         return encoded
 
@@ -310,7 +321,7 @@ def _plain_model_fields(cls: type[pydantic.BaseModel]) -> Mapping[str, Any] | No
     ):
         return None
     for field in cls.model_fields.values():
-        if field.exclude or not _is_plain(field.annotation):
+        if not _is_plain(field.annotation):
             return None
         if not all(type(item).__module__ == "annotated_types" for item in field.metadata):
             return None
@@ -333,6 +344,10 @@ def _any_part(schema: object, wanted: Callable[[dict[str, Any]], bool], seen: se
 def _is_secret(part: dict[str, Any]) -> bool:
     cls = part.get("cls")
     return isinstance(cls, type) and issubclass(cls, _SECRETS)
+
+
+def _is_excluded(part: dict[str, Any]) -> bool:
+    return part.get("serialization_exclude") is True
 
 
 def _is_set_for_nan(part: dict[str, Any]) -> bool:

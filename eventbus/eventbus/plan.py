@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from eventbus.receipt import Receipt
     from eventbus.retry import RetryPolicy
     from eventbus.subscription import Subscription
-    from eventbus.threads import Threads
+
+MAX_THREADS = 40
+"""How many plain functions run in threads at a time, per bus. Those left to themselves do not count."""
 
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
 Run: TypeAlias = "Callable[[Delivery, Context, int], Awaitable[None] | None]"
@@ -54,6 +56,8 @@ class Route:
         run: runs a delivery in the current task; given by the dispatcher.
         run_in_task: runs a delivery in a task of its own; given by the dispatcher.
         slots: how many deliveries may run at a time, or None for any number.
+        threads: how many plain functions of the bus may, or None for an async handler.
+        is_limited: whether one of the two must be asked for a place.
         conditional: whether ``when`` or ``once`` must be asked first.
     """
 
@@ -63,12 +67,14 @@ class Route:
         "event_type",
         "handler_id",
         "invoke",
+        "is_limited",
         "plain",
         "policy",
         "run",
         "run_in_task",
         "slots",
         "subscription",
+        "threads",
         "timeout",
     )
 
@@ -81,6 +87,7 @@ class Route:
         counters: Counters,
         policy: RetryPolicy,
         slots: anyio.Semaphore | None,
+        threads: anyio.Semaphore | None,
     ) -> None:
         self.event_type = event_type
         self.subscription = subscription
@@ -91,6 +98,8 @@ class Route:
         self.policy = policy
         self.timeout = subscription.timeout
         self.slots = slots
+        self.threads = threads
+        self.is_limited = slots is not None or threads is not None
         self.run: Run
         self.run_in_task: RunInTask
         self.conditional = subscription.once or subscription.when is not None
@@ -142,31 +151,24 @@ class RouteMaker:
         self._middleware = tuple(middleware)
         self._metrics = metrics
         self._retry = retry
-        self._threads: Threads | None = None
+        self._threads: anyio.Semaphore | None = None
         self._slots: dict[Subscription, anyio.Semaphore] = {}
 
     def make(self, subscription: Subscription, event_type: EventType) -> Route:
         """Return the route of events of a type to the subscription's handler."""
         binding = subscription.binding
+        invoke = invocation(subscription) if binding.is_async else invocation_in_thread(subscription)
         is_plain = binding.is_async and not binding.wants_envelope and not self._middleware
         return Route(
             event_type,
             subscription,
-            fold(self._middleware, self._invocation(subscription)),
+            fold(self._middleware, invoke),
             binding.handler if is_plain else None,
             self._metrics.counters(subscription.id, event_type.name),
             subscription.retry or self._retry,
             self._slots_of(subscription),
+            None if binding.is_async else self._thread_slots(),
         )
-
-    def _invocation(self, subscription: Subscription) -> Invoke:
-        if subscription.binding.is_async:
-            return invocation(subscription)
-        if self._threads is None:
-            from eventbus.threads import Threads  # loaded by the few who need it
-
-            self._threads = Threads()
-        return invocation_in_thread(subscription, self._threads)
 
     def reset(self) -> None:
         """Forget the event loop that was; called when the bus starts."""
@@ -176,6 +178,11 @@ class RouteMaker:
     def forget(self, subscription: Subscription) -> None:
         """Let go of what was kept for a subscription that is gone."""
         self._slots.pop(subscription, None)
+
+    def _thread_slots(self) -> anyio.Semaphore:
+        if self._threads is None:
+            self._threads = anyio.Semaphore(MAX_THREADS)
+        return self._threads
 
     def _slots_of(self, subscription: Subscription) -> anyio.Semaphore | None:
         if subscription.max_concurrency is None:
@@ -208,11 +215,13 @@ def invocation(subscription: Subscription) -> Invoke:
     return lambda delivery: handler(delivery.payload)
 
 
-def invocation_in_thread(subscription: Subscription, threads: Threads) -> Invoke:
+def invocation_in_thread(subscription: Subscription) -> Invoke:
     """Return the same for a plain function, which runs in a worker thread."""
     call = subscription.binding.call
 
     async def in_thread(delivery: Delivery) -> None:
-        await finish(await threads.run(delivery, call))
+        from eventbus.threads import run_in_thread  # loaded by the few who need it
+
+        await finish(await run_in_thread(delivery, call))
 
     return in_thread

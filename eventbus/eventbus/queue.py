@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from eventbus.context import current_delivery
+from eventbus.context import in_handler
 from eventbus.errors import BusFull
 from eventbus.runtime import within
 
@@ -64,7 +64,7 @@ class Queue:
                     f"{self._size:,} events are enqueued and not yet delivered; wait, raise queue_size=, "
                     "or use overflow='wait'"
                 )
-            if current_delivery.get() is not None:
+            if in_handler():
                 return  # the worker that would make room may be the one that runs this handler
             turn = anyio.Event()
             self._full.append(turn)

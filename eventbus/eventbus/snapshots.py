@@ -224,6 +224,14 @@ def fingerprint(handler_id: str, error: BaseException) -> str:
     differing values in the message. The application's own code is what lies neither in the standard
     library nor in an installed package; without such a frame the innermost one counts.
     """
+    try:
+        return _digest(handler_id, type_name(error), _innermost_frame(error))
+    except Exception:  # a class is anybody's code too
+        return _digest(handler_id, clean(_QUALNAME(type(error))), "")
+
+
+def _innermost_frame(error: BaseException) -> str:
+    """Return module and function of the innermost frame, of the application's own code if there is one."""
     own = innermost = ""
     traceback = traceback_of(error)
     while traceback is not None:
@@ -235,7 +243,7 @@ def fingerprint(handler_id: str, error: BaseException) -> str:
             if _is_own_code(filename):
                 own = innermost
         traceback = traceback.tb_next
-    return _digest(handler_id, type_name(error), own or innermost)
+    return own or innermost
 
 
 @functools.lru_cache(maxsize=4_096)

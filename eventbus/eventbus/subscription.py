@@ -54,7 +54,6 @@ class Subscription:
         tags: free words to find its failures by.
         classify: rules that say what kind of failure an exception is, asked before the bus's own.
         spent: whether a ``once`` subscription has had its event.
-        deliveries_begun: how many deliveries it was given in this process.
     """
 
     id: str

@@ -17,63 +17,32 @@ if TYPE_CHECKING:
     from eventbus.delivery import Delivery
     from eventbus.envelope import Envelope
 
-MAX_THREADS = 40
-"""How many handlers run in threads at a time, per bus. Abandoned threads do not count."""
 
+async def run_in_thread(delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
+    """Run ``call(payload, envelope)`` in a worker thread and return its result.
 
-class Threads:
-    """Runs plain handlers in worker threads of the bus's own share."""
+    When the wait is cancelled the thread goes on: ``delivery.thread_done`` is then an event that is set
+    once it has returned.
+    """
+    watch = _Watch(anyio.lowlevel.current_token())
 
-    def __init__(self) -> None:
-        self._slots: anyio.CapacityLimiter | None = None
-
-    async def run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
-        """Run ``call(payload, envelope)`` in a thread and return its result.
-
-        When the wait is cancelled the thread goes on: ``delivery.thread_done`` is then an event that
-        is set once it has returned.
-        """
-        if _is_nested_in_thread(delivery):  # it would wait for the slot that its ancestor has
-            return await self._run(delivery, call)
-        if self._slots is None:
-            self._slots = anyio.CapacityLimiter(MAX_THREADS)
-        slots, borrower = self._slots, object()
-        await slots.acquire_on_behalf_of(borrower)
+    def work() -> tuple[Any]:  # trio refuses a function that returns a bare coroutine
+        if not watch.begin():
+            return (None,)
         try:
-            return await self._run(delivery, call)
+            return (call(delivery.payload, delivery.envelope),)
         finally:
-            slots.release_on_behalf_of(borrower)
+            watch.returned()
 
-    async def _run(self, delivery: Delivery, call: Callable[[Any, Envelope], Any]) -> Any:
-        watch = _Watch(anyio.lowlevel.current_token())
-
-        def work() -> tuple[Any]:  # trio refuses a function that returns a bare coroutine
-            if not watch.begin():
-                return (None,)
-            try:
-                return (call(delivery.payload, delivery.envelope),)
-            finally:
-                watch.returned()
-
-        try:
-            # the slots are counted above, because trio counts abandoned threads until they return
-            (result,) = await anyio.to_thread.run_sync(
-                work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
-            )
-        except anyio.get_cancelled_exc_class():
-            delivery.thread_done = watch.abandon()
-            raise
-        return result
-
-
-def _is_nested_in_thread(delivery: Delivery) -> bool:
-    """Tell whether it was published, however deeply, by a handler that runs in a thread right now."""
-    ancestor = delivery.parent
-    while ancestor is not None:
-        if ancestor.state is None and not ancestor.route.subscription.binding.is_async:
-            return True
-        ancestor = ancestor.parent
-    return False
+    try:
+        # the bus counts its threads itself, because trio counts abandoned ones until they return
+        (result,) = await anyio.to_thread.run_sync(
+            work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
+        )
+    except anyio.get_cancelled_exc_class():
+        delivery.thread_done = watch.abandon()
+        raise
+    return result
 
 
 class _Watch:

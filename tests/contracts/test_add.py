@@ -21,6 +21,7 @@ from eventbus_dlq.letter import (
     DeadLetter,
     DeadLetterState,
     Reason,
+    Verb,
 )
 from eventbus_dlq.query import DeadLetterQuery
 from eventbus_dlq.store import DeadLetterStore, Settlement
@@ -305,3 +306,30 @@ async def test_calls_come_from_asyncio_and_from_trio_at_a_time(store: DeadLetter
             run_there = partial(anyio.run, add_all, own, backend=backend)
             group.start_soon(anyio.to_thread.run_sync, run_there)
     assert {item.id for item in await find_all(store)} == {letter.id for letter in letters}
+
+
+@pytest.mark.parametrize("state", list(DeadLetterState))
+async def test_a_letter_that_was_added_already_stays_as_it_is(
+    store: DeadLetterStore, state: DeadLetterState
+) -> None:
+    """A commit that reported an error may have happened: to add once more is no second failure."""
+    letters = [build_letter_in(state), build_letter()]
+    ids = [letter.id for letter in letters]
+    assert list(await store.add(letters)) == ids
+    assert list(await store.add(letters)) == ids
+    assert [await store.get(dead_letter_id) for dead_letter_id in ids] == letters
+    assert len(await find_all(store)) == (await store.stats(now=NOW)).total == 2
+
+
+async def test_one_letter_twice_in_a_call_is_one_failure(store: DeadLetterStore) -> None:
+    letter = build_letter()
+    assert list(await store.add([letter, letter])) == [letter.id, letter.id]
+    assert await store.get(letter.id) == letter
+
+
+async def test_adding_a_letter_once_more_does_not_undo_what_was_done_with_it(store: DeadLetterStore) -> None:
+    letter = build_letter()
+    await store.add([letter])
+    resolved = await store.change(letter.id, Verb.RESOLVE, now=after(1), by="ann")
+    assert list(await store.add([letter])) == [letter.id]
+    assert await store.get(letter.id) == resolved

@@ -83,3 +83,24 @@ async def test_nothing_beats_after_the_block(fake_clock: FakeClock) -> None:
     async with LeaseKeeper(store, clock=fake_clock, lease=1e6).keeping([lease]):
         pass
     assert store.beats == 0
+
+
+async def test_the_error_of_the_block_is_raised_as_it_is(fake_clock: FakeClock) -> None:
+    """A task group would put it into a group, for which nobody has an except clause."""
+    store = WatchedStore()
+    lease = await leased(store, fake_clock)
+    error = LookupError("the block's own")
+    with pytest.raises(LookupError) as caught:
+        async with LeaseKeeper(store, clock=fake_clock, lease=1e6).keeping([lease]):
+            raise error
+    assert caught.value is error
+
+
+async def test_the_cancellation_of_the_block_is_nobodys_error(fake_clock: FakeClock) -> None:
+    store = WatchedStore()
+    lease = await leased(store, fake_clock)
+    with anyio.CancelScope() as scope:
+        async with LeaseKeeper(store, clock=fake_clock, lease=1e6).keeping([lease]):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught

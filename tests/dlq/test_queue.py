@@ -23,6 +23,7 @@ from eventbus_dlq import (
     MemoryStore,
     StoreUnavailable,
 )
+from eventbus_dlq.store import DeadLetterStore
 
 
 class UnsteadyStore(MemoryStore):
@@ -39,6 +40,24 @@ class UnsteadyStore(MemoryStore):
         if self.asked <= self.refusals:
             raise StoreUnavailable("database is locked", retryable=self._retryable)
         return await super().add(letters)
+
+
+class UncertainStore:
+    """A store whose first commit happens and is reported as failed."""
+
+    def __init__(self, store: DeadLetterStore) -> None:
+        self._store = store
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
+        ids = await self._store.add(letters)
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreUnavailable("the disk did not answer", retryable=True)
+        return ids
 
 
 def failing(dlq: DeadLetterQueue, error: BaseException | None = None, **options: Any) -> EventBus:
@@ -63,6 +82,16 @@ async def test_a_capture_is_tried_again_while_the_store_is_unavailable() -> None
         letter_id = await fail(bus)
     assert store.asked == 3
     assert (await store.get(letter_id)).state == "pending"
+
+
+async def test_a_commit_that_was_reported_as_failed_is_not_counted_twice(any_store: DeadLetterStore) -> None:
+    store: Any = UncertainStore(any_store)
+    bus = failing(DeadLetterQueue(store, capture_timeout=60))
+    async with bus:
+        letter = await bus.dead_letter(await fail(bus))
+        assert (await bus.stats()).total == 1
+    assert store.asked == 2
+    assert (letter.attempts, len(letter.history)) == (1, 1)
 
 
 async def test_after_the_capture_timeout_publish_raises_with_both_errors_and_the_receipt() -> None:

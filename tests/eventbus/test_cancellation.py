@@ -11,7 +11,7 @@ import pytest
 
 from eventbus import EventBus, RetryPolicy
 from eventbus.testing import FakeClock
-from eventbus_dlq import DeadLetter, DeadLetterQueue, DeadLetterState, MemoryStore
+from eventbus_dlq import DeadLetter, DeadLetterQueue, DeadLetterState, MemoryStore, StoreUnavailable
 
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -29,6 +29,22 @@ class HeldStore(MemoryStore):
         self.took.set()
         await self.answer.wait()
         return ids
+
+
+class BusyStore(MemoryStore):
+    """A store that is busy once: it answers that only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = anyio.Event()
+        self.answer = anyio.Event()
+
+    async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.answer.wait()
+            raise StoreUnavailable("database is locked", retryable=True)
+        return await super().add(letters)
 
 
 class Waiting:
@@ -167,6 +183,35 @@ async def test_a_cancellation_while_the_capture_waits_ends_the_wait_and_keeps_th
         letters = await letters_of(store, bus)
     assert len(letters) == count
     assert all((it.error.message, it.attempts) == ("stored already", 1) for it in letters.values())
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("moment", ["while the store is asked", "before it is asked again"])
+async def test_a_cancellation_while_the_store_is_busy_ends_the_wait_and_not_the_capture(
+    moment: str, count: int
+) -> None:
+    store = BusyStore()
+    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60))
+
+    async def fail(event: Any) -> None:
+        raise RuntimeError("stored in the end")
+
+    for number in range(count):
+        bus.subscribe("job", fail, id=f"fail-{number}")
+    async with bus:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bus.publish, "job", 1)
+            await store.asked.wait()
+            if moment == "before it is asked again":
+                store.answer.set()
+            await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        store.answer.set()
+        with anyio.fail_after(10):
+            await bus.wait_idle()
+        letters = await letters_of(store, bus)
+    assert len(letters) == count
+    assert all((it.error.message, it.attempts) == ("stored in the end", 1) for it in letters.values())
 
 
 async def test_a_cancellation_while_a_retry_waits_keeps_its_attempts(

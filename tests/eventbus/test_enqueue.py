@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import tracemalloc
 from contextvars import ContextVar
@@ -10,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from eventbus import BusFull, EventBus, current_envelope
-from eventbus_dlq import DeadLetterQueue
+from eventbus import BusClosed, BusFull, EventBus, InvalidEvent, current_envelope
+from eventbus_dlq import DeadLetterQueue, MemoryStore
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -114,6 +115,87 @@ async def test_a_cancelled_waiter_takes_nobodys_turn() -> None:
     assert held.done[:2] == ["running", "queued"]
     assert {2, 4, 5} <= set(held.done)
     assert not {0, 3} & set(held.done)
+
+
+@pytest.mark.parametrize("grace", [0.0, 30.0])
+async def test_everybody_who_waits_for_room_is_told_when_the_bus_stops(
+    dlq: DeadLetterQueue, grace: float
+) -> None:
+    bus, held = EventBus(dlq=dlq, queue_size=1, enqueue_concurrency=1, shutdown_grace=grace), Held()
+    bus.subscribe("job", held, id="held")
+    refused: list[int] = []
+
+    async def enqueue(number: int) -> None:
+        with pytest.raises(BusClosed, match=r"stopping|not running"):
+            await bus.enqueue("job", number)
+        refused.append(number)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            async with bus:
+                await bus.enqueue("job", "running")
+                await anyio.wait_all_tasks_blocked()
+                await bus.enqueue("job", "queued")
+                for number in range(5):
+                    group.start_soon(enqueue, number)
+                await anyio.wait_all_tasks_blocked()
+                if grace:
+                    held.go.set()
+    assert sorted(refused) == list(range(5))
+    assert held.done == (["running", "queued"] if grace else [])
+
+
+async def test_a_waiter_whose_event_is_refused_passes_its_turn_on() -> None:
+    bus, held = EventBus(queue_size=1, enqueue_concurrency=1), Held()
+    bus.subscribe("job", held, id="held")
+
+    async def enqueue_what_cannot_be_stored() -> None:
+        with pytest.raises(InvalidEvent):
+            await bus.enqueue("job", object())
+
+    async with bus:
+        await bus.enqueue("job", "running")
+        await anyio.wait_all_tasks_blocked()
+        await bus.enqueue("job", "queued")
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(enqueue_what_cannot_be_stored)
+                await anyio.wait_all_tasks_blocked()
+                group.start_soon(bus.enqueue, "job", "next")
+                await anyio.wait_all_tasks_blocked()
+                held.go.set()
+            await bus.wait_idle()
+    assert held.done == ["running", "queued", "next"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("waits_first", [True, False])
+async def test_a_handler_that_cancels_its_own_task_does_not_strand_the_queue(
+    dlq: DeadLetterQueue, store: MemoryStore, anyio_backend: str, waits_first: bool
+) -> None:
+    bus = EventBus(dlq=dlq, enqueue_concurrency=1)
+    done: list[int] = []
+
+    @bus.on("job", id="suicidal")
+    async def suicidal(event: int) -> None:
+        if event == 0:
+            if waits_first:
+                await asyncio.sleep(0)
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await asyncio.sleep(0)
+        done.append(event)
+
+    async with bus:
+        receipts = [await bus.enqueue("job", number) for number in range(5)]
+        with anyio.fail_after(10):
+            await bus.wait_idle()
+        states = [receipt.deliveries["suicidal"].state for receipt in receipts]
+        (item,) = (await bus.dead_letters()).items
+        assert (await store.get(item.id)).payload == 0
+    assert done == [1, 2, 3, 4]
+    assert states == ["dead_lettered", *["succeeded"] * 4]
 
 
 async def test_at_most_so_many_events_are_delivered_at_a_time() -> None:

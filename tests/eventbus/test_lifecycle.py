@@ -18,7 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from eventbus import BusClosed, EventBus
-from eventbus_dlq import DeadLetterQueue, MemoryStore, StoreUnavailable
+from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, MemoryStore, StoreUnavailable
+from eventbus_dlq.store import DeadLetterStore
 
 
 class CountingStore(MemoryStore):
@@ -286,6 +287,40 @@ async def test_a_cancelled_stop_still_closes_the_store_and_stores_what_ran() -> 
     assert store.calls == ["open", "close"]
     with pytest.raises(BusClosed):
         await bus.publish("job", 2)
+
+
+@pytest.mark.parametrize("moment", ["before the stop", "within the grace"])
+async def test_a_cancelled_stop_stores_every_enqueued_event_that_has_not_begun(
+    any_store: DeadLetterStore, moment: str
+) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(any_store), enqueue_concurrency=1)
+    began: list[int] = []
+
+    @bus.on("job", id="handler")
+    async def handler(event: int) -> None:
+        began.append(event)
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+
+        async def cancel_soon() -> None:
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+
+        async with anyio.create_task_group() as group, bus:
+            for number in range(10):
+                await bus.enqueue("job", number)
+            group.start_soon(cancel_soon)
+            if moment == "before the stop":
+                await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert began == [0]
+    await any_store.open()
+    letters = [await any_store.get(item.id) for item in (await any_store.find(DeadLetterQuery())).items]
+    await any_store.close()
+    assert sorted(letter.payload for letter in letters) == list(range(10))
+    looks = {(letter.state, letter.reason, letter.attempts, letter.history) for letter in letters}
+    assert looks == {("pending", "interrupted", 0, ())}
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -89,3 +89,17 @@ def test_the_longest_and_the_shortest_durations_have_a_bucket() -> None:
     counters.observe(2 ** (BUCKETS - 1) - 1)
     assert counters.latency[0] == 1
     assert counters.latency[BUCKETS - 1] == 1
+
+
+async def test_a_handler_that_is_unsubscribed_leaves_no_numbers_behind() -> None:
+    bus = EventBus()
+    async with bus:
+        for number in range(3):
+
+            async def handle(event: Any) -> None: ...
+
+            subscription = bus.subscribe("job", handle, id=f"h-{number}")
+            await bus.publish("job", number)
+            assert set(bus.metrics.snapshot()) == {f"h-{number}"}
+            bus.unsubscribe(subscription)
+    assert bus.metrics.snapshot() == {}

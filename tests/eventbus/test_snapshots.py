@@ -256,6 +256,50 @@ def test_what_a_database_adds_about_the_row_is_left_out() -> None:
     assert "duplicate key" in message_of(error)
 
 
+class UniqueViolation(Exception):
+    """What a driver of PostgreSQL raises."""
+
+    sqlstate = "23505"
+
+    def __init__(self) -> None:
+        super().__init__(
+            'duplicate key value violates unique constraint "users_email_key"\n'
+            "DETAIL:  Key (email)=(ann@secret.example) already exists."
+        )
+
+
+def insert() -> None:
+    raise UniqueViolation
+
+
+def insert_by_orm() -> None:
+    try:
+        insert()
+    except UniqueViolation as original:
+        raise sqlalchemy.exc.IntegrityError("INSERT", ("ann@secret.example",), original) from original
+
+
+def register() -> None:
+    try:
+        insert()
+    except UniqueViolation as original:
+        raise RuntimeError("not registered") from original
+
+
+def register_many() -> None:
+    try:
+        insert()
+    except UniqueViolation as original:
+        raise ExceptionGroup("not registered", [original])  # noqa: B904 - the context is the point
+
+
+@pytest.mark.parametrize("raise_it", [insert, insert_by_orm, register, register_many])
+def test_the_row_that_a_driver_quotes_is_left_out_bare_and_behind_other_errors(raise_it: Any) -> None:
+    record = of(caught(raise_it))
+    assert "duplicate key value" in repr(record)
+    assert "ann@secret" not in repr(record)
+
+
 # -- fingerprints
 
 

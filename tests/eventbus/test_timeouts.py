@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from eventbus import EventBus, HandlerTimeout, RetryPolicy, TelemetryEvent
-from eventbus.threads import MAX_THREADS
+from eventbus import EventBus, HandlerTimeout, Receipt, RetryPolicy, TelemetryEvent
+from eventbus.plan import MAX_THREADS
 from eventbus_dlq import DeadLetterQueue, MemoryStore
+from eventbus_dlq.store import DeadLetterStore
 
 SHORT = 0.02
 
@@ -156,6 +157,31 @@ async def test_publish_does_not_wait_for_a_thread_that_takes_too_long(dlq: DeadL
         assert ended.is_set()
 
 
+async def test_a_thread_that_timed_out_is_not_run_again_beside_itself(
+    dlq: DeadLetterQueue, store: MemoryStore
+) -> None:
+    bus = EventBus(dlq=dlq)
+    go, runs = threading.Event(), 0
+
+    @bus.on("job", id="slow", timeout=SHORT, retry=RetryPolicy(attempts=3, delay=0))
+    def slow(event: Any) -> None:
+        nonlocal runs
+        runs += 1
+        go.wait(30)
+
+    async with bus:
+        try:
+            result = (await bus.publish("job", 1)).deliveries["slow"]
+        finally:
+            go.set()
+        with anyio.fail_after(10):
+            await bus.wait_idle()
+        letter = await store.get(str(result.dead_letter_id))
+    assert runs == 1
+    assert (result.attempts, bus.metrics.snapshot()["slow"].retried) == (1, 0)
+    assert (letter.state, letter.attempts, letter.error.kind) == ("pending", 1, "timeout")
+
+
 async def test_threads_that_never_return_do_not_exhaust_the_pool(dlq: DeadLetterQueue) -> None:
     bus = EventBus(dlq=dlq)
     go = threading.Event()
@@ -261,9 +287,15 @@ async def test_a_slot_is_kept_until_the_abandoned_thread_has_returned(dlq: DeadL
 
 
 async def test_a_thread_handler_is_cancelled_with_its_publisher_and_its_letter_waits_for_it(
-    dlq: DeadLetterQueue, store: MemoryStore
+    any_store: DeadLetterStore,
 ) -> None:
-    bus = EventBus(dlq=dlq)
+    captured = anyio.Event()
+
+    def watch(event: TelemetryEvent) -> None:
+        if event.name == "dead_letter.captured":
+            captured.set()
+
+    bus = EventBus(dlq=DeadLetterQueue(any_store), observers=[watch])
     began, go = anyio.Event(), threading.Event()
 
     @bus.on("job", id="slow")
@@ -276,12 +308,16 @@ async def test_a_thread_handler_is_cancelled_with_its_publisher_and_its_letter_w
             group.start_soon(bus.publish, "job", 1)
             await began.wait()
             group.cancel_scope.cancel()
-        (item,) = (await bus.dead_letters()).items
-        assert item.state == "running"
-        go.set()
+        try:
+            with anyio.fail_after(10):
+                await captured.wait()
+            (item,) = (await bus.dead_letters()).items
+            assert item.state == "running"
+        finally:
+            go.set()
         with anyio.fail_after(10):
             await bus.wait_idle()
-        letter = await store.get(item.id)
+        letter = await any_store.get(item.id)
     assert (letter.state, letter.reason, letter.attempts) == ("pending", "interrupted", 0)
 
 
@@ -293,3 +329,36 @@ def test_a_timeout_that_makes_no_sense_is_refused(timeout: float) -> None:
 
     with pytest.raises(ValueError, match="timeout="):
         bus.subscribe("job", handler, timeout=timeout)
+
+
+async def test_waiting_for_one_of_the_threads_is_not_the_handlers_time(dlq: DeadLetterQueue) -> None:
+    bus = EventBus(dlq=dlq)
+    busy = threading.Barrier(MAX_THREADS + 1)
+    go = threading.Event()
+
+    @bus.on("busy", id="busy")
+    def hold(event: Any) -> None:
+        busy.wait(30)
+        go.wait(30)
+
+    ran: list[int] = []
+
+    @bus.on("late", id="late", timeout=0.02)
+    def late(event: int) -> None:
+        ran.append(event)
+
+    async with bus, anyio.create_task_group() as group:
+        for number in range(MAX_THREADS):
+            group.start_soon(bus.publish, "busy", number)
+        await anyio.to_thread.run_sync(busy.wait, 30)
+        receipts: list[Receipt] = []
+
+        async def publish_late() -> None:
+            receipts.append(await bus.publish("late", 1))
+
+        group.start_soon(publish_late)
+        await anyio.sleep(0.1)  # five times as long as the handler may take
+        assert ran == []
+        go.set()
+    assert ran == [1]
+    assert receipts[0].ok

@@ -49,11 +49,18 @@ def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Cl
     for _ in range(_MAX_CAUSES):
         if current is None:
             break
-        kind = kind_of_type(cast("Hashable", type(current)))
+        kind = _kind_of(current)
         if kind is not None:
             return _OF_KIND[kind]
         current = cause_of(current)
     return _UNKNOWN
+
+
+def _kind_of(exception: BaseException) -> Kind | None:
+    try:
+        return kind_of_type(cast("Hashable", type(exception)))
+    except Exception:  # a class is anybody's code too: its metaclass may have a hash that raises
+        return None
 
 
 def _ask(rule: ClassifyRule, exception: BaseException) -> Classification | None:
