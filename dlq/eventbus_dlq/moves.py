@@ -66,6 +66,8 @@ def settled(letter: DeadLetter, settlement: Settlement, *, now: datetime) -> Dea
         retry_at=settlement.retry_at,
         error=letter.error if settlement.error is None else settlement.error,
         history=bounded_history(letter.history + latest),
+        fingerprint=letter.fingerprint if settlement.fingerprint is None else settlement.fingerprint,
+        annotations=letter.annotations if settlement.annotations is None else settlement.annotations,
         acted_by=letter.acted_by if settlement.acted_by is None else settlement.acted_by,
         note=letter.note if settlement.note is None else settlement.note,
     )

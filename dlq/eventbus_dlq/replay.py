@@ -238,6 +238,8 @@ class Replayer:
             retry_at=verdict.retry_at,
             error=failure.error,
             attempt=attempt_of(failure.attempts[-1]),
+            fingerprint=failure.fingerprint,
+            annotations=failure.annotations or None,
         )
 
     async def _settle_after_thread(self, claim: Claim, settlement: Settlement, failure: Failure) -> None:

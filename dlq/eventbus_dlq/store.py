@@ -13,10 +13,10 @@ Rules that hold for every method:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from eventbus.failure import ErrorRecord
@@ -66,6 +66,8 @@ class Settlement:
         retry_at: when it is due again, for ``pending``.
         error: the new last error; None keeps the one before.
         attempt: the run, when it failed: added to the history.
+        fingerprint: the group of the new error; None keeps the one before.
+        annotations: what the handler noted in this run; None keeps what it noted before.
         uncharged: True when the handler did not run: the claim's charge is given back.
         acted_by: who asked for the run; None keeps who acted before.
         note: their note; None keeps the note before.
@@ -77,6 +79,8 @@ class Settlement:
     retry_at: datetime | None = None
     error: ErrorRecord | None = None
     attempt: Attempt | None = None
+    fingerprint: str | None = None
+    annotations: Mapping[str, Any] | None = None
     uncharged: bool = False
     acted_by: str | None = None
     note: str | None = None

@@ -72,6 +72,19 @@ async def test_a_failed_run_becomes_the_last_error_and_part_of_the_history(store
     assert item.error_message == error.message
 
 
+async def test_a_run_that_failed_elsewhere_changes_the_group_and_the_notes(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    notes = {"step": "refunded", "tries": [1, 2]}
+    await store.settle(
+        [Settlement(lease=lease, state=PENDING, retry_at=after(60), fingerprint="f00d", annotations=notes)],
+        now=after(1),
+    )
+
+    kept = await store.get(lease.dead_letter_id)
+    assert (kept.fingerprint, kept.annotations) == ("f00d", notes)
+    assert [item.id for item in await find_all(store, DeadLetterQuery(fingerprint="f00d"))] == [kept.id]
+
+
 async def test_without_an_error_the_one_before_stays(store: DeadLetterStore) -> None:
     letter = build_letter(error=build_error(Kind.QUOTA_EXCEEDED))
     lease = await running(store, letter)

@@ -775,3 +775,25 @@ async def test_who_replays_a_letter_wants_it_to_run_whatever_its_condition_says(
         assert shop.charged == []
         assert (await shop.bus.replay(letter_id)).state == "resolved"
     assert shop.charged == [OrderPlaced(order_id=1)]
+
+
+async def test_a_replay_that_fails_elsewhere_moves_the_letter_to_another_group(dlq: DeadLetterQueue) -> None:
+    bus = EventBus(dlq=dlq)
+    bank_is_up = False
+
+    @bus.on("job", id="handler")
+    async def handler(event: Any, envelope: Envelope) -> None:
+        envelope.annotate(bank_is_up=bank_is_up)
+        if not bank_is_up:
+            raise ConnectionError("the bank is down")
+        raise OSError("the disk is full")
+
+    async with bus:
+        receipt = await bus.publish("job", 1)
+        letter_id = str(receipt.deliveries["handler"].dead_letter_id)
+        before = await bus.dead_letter(letter_id)
+        bank_is_up = True
+        await bus.replay(letter_id)
+        after = await bus.dead_letter(letter_id)
+    assert before.fingerprint != after.fingerprint
+    assert (before.annotations, after.annotations) == ({"bank_is_up": False}, {"bank_is_up": True})

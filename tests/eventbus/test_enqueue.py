@@ -131,16 +131,15 @@ async def test_everybody_who_waits_for_room_is_told_when_the_bus_stops(
         refused.append(number)
 
     with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            async with bus:
-                await bus.enqueue("job", "running")
-                await anyio.wait_all_tasks_blocked()
-                await bus.enqueue("job", "queued")
-                for number in range(5):
-                    group.start_soon(enqueue, number)
-                await anyio.wait_all_tasks_blocked()
-                if grace:
-                    held.go.set()
+        async with anyio.create_task_group() as group, bus:
+            await bus.enqueue("job", "running")
+            await anyio.wait_all_tasks_blocked()
+            await bus.enqueue("job", "queued")
+            for number in range(5):
+                group.start_soon(enqueue, number)
+            await anyio.wait_all_tasks_blocked()
+            if grace:
+                held.go.set()
     assert sorted(refused) == list(range(5))
     assert held.done == (["running", "queued"] if grace else [])
 

@@ -256,6 +256,9 @@ def test_what_a_database_adds_about_the_row_is_left_out() -> None:
     assert "duplicate key" in message_of(error)
 
 
+EMAIL = "ann@secret.example"
+
+
 class UniqueViolation(Exception):
     """What a driver of PostgreSQL raises."""
 
@@ -264,7 +267,7 @@ class UniqueViolation(Exception):
     def __init__(self) -> None:
         super().__init__(
             'duplicate key value violates unique constraint "users_email_key"\n'
-            "DETAIL:  Key (email)=(ann@secret.example) already exists."
+            f"DETAIL:  Key (email)=({EMAIL}) already exists."
         )
 
 
@@ -276,7 +279,7 @@ def insert_by_orm() -> None:
     try:
         insert()
     except UniqueViolation as original:
-        raise sqlalchemy.exc.IntegrityError("INSERT", ("ann@secret.example",), original) from original
+        raise sqlalchemy.exc.IntegrityError("INSERT", (EMAIL,), original) from original
 
 
 def register() -> None:
@@ -297,7 +300,7 @@ def register_many() -> None:
 def test_the_row_that_a_driver_quotes_is_left_out_bare_and_behind_other_errors(raise_it: Any) -> None:
     record = of(caught(raise_it))
     assert "duplicate key value" in repr(record)
-    assert "ann@secret" not in repr(record)
+    assert EMAIL not in repr(record)
 
 
 # -- fingerprints

@@ -49,7 +49,8 @@ def settle(
     def settle_one(settlement: Settlement) -> bool:
         def end(row: Mapping[str, Any], letter: DeadLetter) -> None:
             settled = moves.settled(letter, settlement, now=now)
-            if settlement.error is None and settlement.attempt is None:
+            failed = (settlement.error, settlement.attempt, settlement.fingerprint, settlement.annotations)
+            if all(news is None for news in failed):
                 save_standing(connection, deltas, row, settled, None)
             else:
                 save_failing(connection, deltas, row, settled)
