@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import anyio
-import structlog
 
 from eventbus.clock import SystemClock
 from eventbus.errors import BusClosed
 from eventbus.ids import new_id
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.retry import RetryPolicy
-from eventbus_dlq.capture import held, moment, new_letter, verdict_on
-from eventbus_dlq.errors import StoreUnavailable
+from eventbus_dlq.captor import Captor
+from eventbus_dlq.capture import moment
 from eventbus_dlq.leases import LeaseKeeper
-from eventbus_dlq.letter import DeadLetterState, Verb
+from eventbus_dlq.letter import Verb
 from eventbus_dlq.operations import Operation, check_meant, members_of, replay_members
 from eventbus_dlq.query import DeadLetterQuery, Page
 from eventbus_dlq.replay import Replayer, ReplayOutcome
-from eventbus_dlq.store import Lease, Settlement
+from eventbus_dlq.telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,10 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULT_REDELIVERY = RetryPolicy(attempts=5, delay=60.0, multiplier=5.0, max_delay=3600.0)
 """The schedule of a stored letter: five retries after 1, 5, 25, 60 and 60 minutes, and jitter."""
-
-_log = structlog.get_logger("eventbus")
-_FIRST_WAIT = 0.05
-_LONGEST_WAIT = 1.0
 
 
 class DeadLetterQueue:
@@ -74,12 +66,19 @@ class DeadLetterQueue:
             raise ValueError(f"max_payload={max_payload!r} must be a number of bytes, 1 or more")
         self._store = store
         self._lease = lease
-        self._redelivery = redelivery
         self._max_payload = max_payload
-        self._capture_timeout = capture_timeout
         self._clock: Clock = clock or SystemClock()
         self._owner = new_id()
         self._keeper = LeaseKeeper(store, clock=self._clock, lease=lease)
+        self._captor = Captor(
+            store=store,
+            keeper=self._keeper,
+            clock=self._clock,
+            redelivery=redelivery,
+            owner=self._owner,
+            lease=lease,
+            capture_timeout=capture_timeout,
+        )
         self._bus: Redeliverer | None = None
         self._replayer: Replayer | None = None
 
@@ -110,7 +109,7 @@ class DeadLetterQueue:
         if self._bus is not None:
             raise RuntimeError("this DeadLetterQueue is in use by a running bus; give each bus its own")
         await self._store.open()
-        self._bus = bus
+        self._bus = self._captor.bus = bus
         self._replayer = Replayer(
             store=self._store,
             bus=bus,
@@ -122,7 +121,7 @@ class DeadLetterQueue:
 
     async def stop(self) -> None:
         """Flush and close the store; called by the bus when it has stopped."""
-        self._bus = self._replayer = None
+        self._bus = self._replayer = self._captor.bus = None
         await self._store.close()
 
     async def capture(self, failures: Sequence[Failure]) -> Sequence[str]:
@@ -131,104 +130,7 @@ class DeadLetterQueue:
         Raises:
             StoreUnavailable: the store could not commit them within the capture timeout.
         """
-        now = self._now()
-        letters = [self._letter(failure, now) for failure in failures]
-        try:
-            ids = await self._add(letters)
-        except StoreUnavailable:
-            raise
-        except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
-            self._see_through(letters, failures)
-            raise
-        self._captured(letters, ids, failures)
-        return ids
-
-    async def _add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
-        try:
-            return await self._store.add(letters)
-        except StoreUnavailable as error:
-            return await self._add_later(letters, error)
-
-    def _see_through(self, letters: Sequence[DeadLetter], failures: Sequence[Failure]) -> None:
-        """Make sure, in a task of the bus, of a capture that nobody waits for any more."""
-
-        async def capture() -> None:
-            self._captured(letters, await self._add(letters), failures)  # what is there stays as it is
-
-        try:
-            self._require_bus().spawn(capture)
-        except BusClosed:
-            _log.warning("capture.unwatched", dead_letters=[letter.id for letter in letters])
-
-    def _captured(
-        self, letters: Sequence[DeadLetter], ids: Sequence[str], failures: Sequence[Failure]
-    ) -> None:
-        for letter, dead_letter_id, failure in zip(letters, ids, failures, strict=True):
-            if self._bus is not None and self._bus.telemetry:
-                self._tell_captured(letter, dead_letter_id)
-            if failure.thread_done is not None:
-                self._hold(dead_letter_id, failure)
-
-    def _tell_captured(self, letter: DeadLetter, dead_letter_id: str) -> None:
-        self._emit(
-            "dead_letter.captured",
-            letter,
-            dead_letter_id,
-            event_id=letter.event_id,
-            state=letter.state,
-            kind=letter.error.kind,
-        )
-        if letter.state is DeadLetterState.EXHAUSTED:
-            self._emit("dead_letter.exhausted", letter, dead_letter_id, reason=letter.reason)
-
-    def _letter(self, failure: Failure, now: datetime) -> DeadLetter:
-        letter = new_letter(failure, redelivery=self._redelivery, now=now)
-        if failure.thread_done is None:
-            return letter
-        return held(letter, owner=self._owner, lease_until=now + timedelta(seconds=self._lease))
-
-    async def _add_later(self, letters: Sequence[DeadLetter], unavailable: StoreUnavailable) -> Sequence[str]:
-        """Hand letters to the store again and again while it is unavailable for the moment."""
-        deadline = anyio.current_time() + self._capture_timeout
-        wait = _FIRST_WAIT
-        while unavailable.retryable and anyio.current_time() + wait <= deadline:
-            ids = [letter.id for letter in letters]
-            _log.warning("capture.waits", error=str(unavailable), dead_letters=ids)
-            await anyio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
-            try:
-                return await self._store.add(letters)
-            except StoreUnavailable as error:
-                unavailable = error
-        raise unavailable
-
-    def _hold(self, dead_letter_id: str, failure: Failure) -> None:
-        """Keep the lease of a letter whose handler's thread still runs, and settle it afterwards."""
-        lease = Lease(dead_letter_id=dead_letter_id, token=1)
-
-        def left_behind() -> None:
-            """Name the thread that outlives the bus; the letter is free again when its lease has run out."""
-            _log.warning("shutdown.thread_left", handler_id=failure.handler_id, dead_letter=dead_letter_id)
-
-        async def settle_after_thread() -> None:
-            assert failure.thread_done is not None
-            try:
-                async with self._keeper.keeping([lease]):
-                    await failure.thread_done.wait()
-            except anyio.get_cancelled_exc_class():
-                left_behind()
-                raise
-            now = self._now()
-            verdict = verdict_on(failure, redelivery=self._redelivery, retries=0, now=now)
-            settlement = Settlement(
-                lease=lease, state=verdict.state, reason=verdict.reason, retry_at=verdict.retry_at
-            )
-            await self._store.settle([settlement], now=now)
-
-        try:
-            self._require_bus().spawn(settle_after_thread)
-        except BusClosed:
-            left_behind()
+        return await self._captor.capture(failures)
 
     # -- looking
 
@@ -383,7 +285,8 @@ class DeadLetterQueue:
         letter = await self._store.change(
             dead_letter_id, verb, now=self._now(), by=by, note=note, until=until
         )
-        self._emit("dead_letter.changed", letter, letter.id, verb=verb, state=letter.state, by=by)
+        if self._bus is not None and self._bus.telemetry:
+            tell(self._bus.telemetry, "dead_letter.changed", letter, verb=verb, state=letter.state, by=by)
         return letter
 
     def _now(self) -> datetime:
@@ -398,14 +301,3 @@ class DeadLetterQueue:
         self._require_bus()
         assert self._replayer is not None
         return self._replayer
-
-    def _emit(self, name: str, letter: DeadLetter, dead_letter_id: str, /, **fields: object) -> None:
-        if self._bus is not None:
-            self._bus.telemetry.emit(
-                name,
-                dead_letter=dead_letter_id,
-                event=letter.event_name,
-                handler=letter.handler_id,
-                tenant=letter.tenant,
-                **fields,
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
@@ -17,6 +17,7 @@ from eventbus_dlq.capture import attempt_of, moment, verdict_on
 from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
 from eventbus_dlq.letter import DeadLetterState, Reason
 from eventbus_dlq.store import Lease, Settlement
+from eventbus_dlq.telling import tell
 
 if TYPE_CHECKING:
     from eventbus.failure import Failure
@@ -260,12 +261,5 @@ class Replayer:
         elif state is DeadLetterState.EXHAUSTED:
             self._emit("dead_letter.exhausted", letter, reason=settlement.reason)
 
-    def _emit(self, name: str, letter: DeadLetter, /, **fields: object) -> None:
-        self._bus.telemetry.emit(
-            name,
-            dead_letter=letter.id,
-            event=letter.event_name,
-            handler=letter.handler_id,
-            tenant=letter.tenant,
-            **fields,
-        )
+    def _emit(self, name: str, letter: DeadLetter, /, **fields: Any) -> None:
+        tell(self._bus.telemetry, name, letter, **fields)
