@@ -118,12 +118,17 @@ def made_metadata(
     priority: int | None = None,
     tags: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
+    **unknown: object,
 ) -> Metadata:
     """Return checked metadata, with what an event published by a handler takes over from its parent.
 
     Raises:
         InvalidEvent: for a value that could not be stored.
+        TypeError: for an option that does not exist.
     """
+    if unknown:
+        known = ", ".join(sorted(PublishOptions.__annotations__))
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))} of a publish; there are: {known}")
     delivery = current_delivery.get()
     if delivery is not None:
         parent = delivery.envelope
