@@ -397,10 +397,12 @@ class EventBus(DeadLetterVerbs):
         finally:
             self._core = None
             core.queue.close()
-            await core.runtime.close()
-            if self._dlq is not None:
-                with anyio.CancelScope(shield=True):
-                    await self._dlq.stop()
+            try:
+                await core.runtime.close()
+            finally:  # whoever stops the bus may have been cancelled: the store is flushed all the same
+                if self._dlq is not None:
+                    with anyio.CancelScope(shield=True):
+                        await self._dlq.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()

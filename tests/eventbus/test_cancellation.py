@@ -11,7 +11,14 @@ import pytest
 
 from eventbus import EventBus, RetryPolicy
 from eventbus.testing import FakeClock
-from eventbus_dlq import DeadLetter, DeadLetterQueue, DeadLetterState, MemoryStore, StoreUnavailable
+from eventbus_dlq import (
+    DeadLetter,
+    DeadLetterQuery,
+    DeadLetterQueue,
+    DeadLetterState,
+    MemoryStore,
+    StoreUnavailable,
+)
 
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
@@ -212,6 +219,34 @@ async def test_a_cancellation_while_the_store_is_busy_ends_the_wait_and_not_the_
         letters = await letters_of(store, bus)
     assert len(letters) == count
     assert all((it.error.message, it.attempts) == ("stored in the end", 1) for it in letters.values())
+
+
+async def test_a_capture_that_is_cancelled_while_the_bus_stops_is_seen_through_as_well() -> None:
+    store = BusyStore()
+    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60))
+    publishing = anyio.CancelScope()
+
+    @bus.on("job", id="fail")
+    async def fail(event: Any) -> None:
+        raise RuntimeError("stored in the end")
+
+    async def publish() -> None:
+        with publishing:
+            await bus.publish("job", 1)
+
+    async def cancel_while_it_stops() -> None:
+        await anyio.wait_all_tasks_blocked()
+        assert not bus.running
+        publishing.cancel()
+
+    async with anyio.create_task_group() as group:
+        await bus.start()
+        group.start_soon(publish)
+        await store.asked.wait()
+        group.start_soon(cancel_while_it_stops)
+        await bus.stop()
+    (item,) = (await store.find(DeadLetterQuery())).items
+    assert (item.handler_id, item.attempts) == ("fail", 1)
 
 
 async def test_a_cancellation_while_a_retry_waits_keeps_its_attempts(

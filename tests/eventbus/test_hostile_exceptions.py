@@ -115,6 +115,34 @@ class MembersRaise(ExceptionGroup[Exception]):
         raise RuntimeError("no members")
 
 
+class NamelessClass(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]  # the point
+        raise RuntimeError("no module")
+
+
+class ClassHasNoModule(Exception, metaclass=NamelessClass):
+    """An exception whose class cannot be named."""
+
+
+class UnhashableClass(type):
+    __hash__ = None  # type: ignore[assignment]  # the point
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("nothing to compare")
+
+
+class ClassIsUnhashable(Exception, metaclass=UnhashableClass):
+    """An exception whose class can be no key."""
+
+
+class IsUnhashable(Exception):
+    __hash__ = None  # type: ignore[assignment]  # the point
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("nothing to compare")
+
+
 def group_without_members() -> Exception:
     return MembersRaise("group", [ValueError("member")])
 
@@ -144,6 +172,9 @@ HOSTILE = [
     AttributesRaise,
     AttributesInterrupt,
     StatusInterrupts,
+    ClassHasNoModule,
+    ClassIsUnhashable,
+    IsUnhashable,
     group_without_members,
     deep_group,
 ]

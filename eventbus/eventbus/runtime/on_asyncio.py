@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from eventbus.groups import holds
+from eventbus.groups import holds, is_a
 from eventbus.runtime.driving import FINISHED, begin, drive, guarded, timeout_of
 from eventbus.runtime.port import Stopped
 
@@ -77,19 +77,16 @@ class AsyncioRuntime:
         self, delivery: Delivery, task: asyncio.Task[Any], cancelling: int, error: BaseException | None
     ) -> None:
         """Raise what a cancellation of our own means; leave everything else as it is."""
+        is_cancelled = error is not None and is_a(error, asyncio.CancelledError)
         if delivery.stopped_by is not None:
             if task.uncancel() > cancelling:  # cancelled from outside as well, which goes first
                 if error is None:
                     raise asyncio.CancelledError
                 return
             reason: BaseException = Stopped() if delivery.stopped_by == "stop" else timeout_of(delivery)
-            raise reason from (None if isinstance(error, asyncio.CancelledError) else error)
-        if (
-            isinstance(error, asyncio.CancelledError)
-            and delivery.in_own_task
-            and not delivery.abandoned
-            and task.cancelling() > cancelling
-        ):
+            raise reason from (None if is_cancelled else error)
+        cancelled_alone = delivery.in_own_task and not delivery.abandoned
+        if is_cancelled and cancelled_alone and task.cancelling() > cancelling:
             task.uncancel()  # somebody cancelled the handler's task, but not its publisher
             raise Stopped from None
 
