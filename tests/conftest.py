@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from subjects import SUBJECTS
 
 from eventbus_dlq import DeadLetterQueue, MemoryStore
 from eventbus_dlq.store import DeadLetterStore
+
+settings.register_profile("steady", deadline=None)  # a busy machine is no finding
+settings.load_profile("steady")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -54,7 +54,10 @@ def _full(error: BaseException, classification: Classification) -> ErrorRecord:
 
 def type_name(error: BaseException) -> str:
     """Return the qualified name of the error's class; builtins go without their module."""
-    return _class_name(cast("Hashable", type(error)))
+    try:
+        return _class_name(cast("Hashable", type(error)))
+    except Exception:  # a class is anybody's code too: its metaclass may have no hash, or no module
+        return clean(_QUALNAME(type(error)))[:256]
 
 
 @functools.lru_cache(maxsize=2_048)
