@@ -68,10 +68,11 @@ def _class_name(cls: Hashable) -> str:
 
 
 def _bounded(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return clean(text)
-    dropped = len(text) - limit
-    return clean(text[: limit - 64])[: limit - 64] + f"... [{dropped + 64:,} more characters]"
+    cleaned = clean(text[:limit])  # which may be longer, as escapes are
+    if len(text) <= limit and len(cleaned) <= limit:
+        return cleaned
+    kept = cleaned[: limit - 64]
+    return f"{kept}... [{max(len(text), len(cleaned)) - len(kept):,} more characters]"
 
 
 def message_of(error: BaseException) -> str:
