@@ -32,7 +32,6 @@ _LEAST, _MOST = -(2**63), 2**64 - 1  # larger integers are rare, and as long as 
 _FIXED = 64  # and a scalar of these types in less than this:
 _FIXED_SIZE: frozenset[type] = frozenset({bool, type(None), datetime, date, time, timedelta, UUID})
 _CONSTANTS = re.compile(rb"NaN|Infinity")
-_SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
 _PLAIN = _FIXED_SIZE | {int, float, str}
 
 
@@ -343,7 +342,10 @@ def _any_part(schema: object, wanted: Callable[[dict[str, Any]], bool], seen: se
 
 def _is_secret(part: dict[str, Any]) -> bool:
     cls = part.get("cls")
-    return isinstance(cls, type) and issubclass(cls, _SECRETS)
+    # looked up here, and not when this is imported: pydantic loads its types when they are asked for
+    return isinstance(cls, type) and issubclass(
+        cls, (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
+    )
 
 
 def _is_excluded(part: dict[str, Any]) -> bool:
