@@ -228,18 +228,20 @@ class EventBus(DeadLetterVerbs):
         metadata = NO_METADATA
         if options or current_delivery.get() is not None:
             metadata = made_metadata(**options)
-        core = cast("Core", self._core)
-        if not core.queue.has_room():
-            await core.queue.room()
+        core = self._core
+        assert core is not None  # there was a plan
+        queue = core.queue
         try:
-            self._require_core()
+            if not queue.has_room():
+                await queue.room()
+                self._require_core()
             item = core.dispatcher.accept(plan, event, metadata)
         except BaseException:
-            core.queue.pass_on()  # the room that was ours is the next one's
+            queue.pass_on()  # the room that was ours is the next one's
             raise
         self.metrics.published += 1
         core.activity.count += 1
-        core.queue.put(item)
+        queue.put(item)
         return item
 
     async def wait_idle(self) -> None:

@@ -94,7 +94,7 @@ class Queue:
             self._full.popleft().set()
 
     async def _work(self) -> None:
-        items = self._items
+        items, on_settled = self._items, self._on_settled
         delivered = 0
         try:
             while items:
@@ -106,7 +106,7 @@ class Queue:
                     if pending is not None:
                         await within(item.context, pending)
                 finally:
-                    self._on_settled()
+                    on_settled()
                 delivered += 1
                 if not delivered % _BREATH:
                     await anyio.lowlevel.checkpoint()
