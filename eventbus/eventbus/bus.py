@@ -362,10 +362,13 @@ class EventBus(DeadLetterVerbs):
         """
         if self._core is not None:
             raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
-        from eventbus.core import Core  # what runs is loaded when it runs, so that importing is cheap
+        # what runs is loaded when it runs, so that importing is cheap
+        from eventbus.core import Core
+        from eventbus.runtime import open_runtime
 
         self._routes.reset()
-        core = self._core = await Core.open(
+        core = self._core = Core(
+            runtime=await open_runtime(),
             telemetry=self.telemetry,
             metrics=self.metrics,
             clock=self._clock,

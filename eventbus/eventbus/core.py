@@ -13,7 +13,6 @@ from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Dispatcher
 from eventbus.queue import Queue
 from eventbus.redelivery import redeliver
-from eventbus.runtime import Runtime, open_runtime
 
 if TYPE_CHECKING:
     from collections import deque
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, DeadLetters
     from eventbus.receipt import Receipt
     from eventbus.registry import Registry
+    from eventbus.runtime import Runtime
     from eventbus.settings import Concurrency, QueueSettings
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus.telemetry import Telemetry
@@ -77,30 +77,6 @@ class Core:
             size=queue.size,
             workers=queue.workers,
             overflow=queue.overflow,
-        )
-
-    @classmethod
-    async def open(
-        cls,
-        *,
-        telemetry: Telemetry,
-        metrics: Metrics,
-        clock: Clock,
-        dlq: DeadLetters | None,
-        concurrency: Concurrency,
-        history: deque[Receipt] | None,
-        queue: QueueSettings,
-    ) -> Core:
-        """Build the parts on the event loop that runs here."""
-        return cls(
-            runtime=await open_runtime(),
-            telemetry=telemetry,
-            metrics=metrics,
-            clock=clock,
-            dlq=dlq,
-            concurrency=concurrency,
-            history=history,
-            queue=queue,
         )
 
     async def redeliver(

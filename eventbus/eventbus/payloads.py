@@ -7,19 +7,16 @@ and the bytes are kept, so that a handler that changes the event cannot change w
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import types
-from datetime import date, datetime, time, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, cast, get_args, get_origin
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pydantic
 import pydantic_core
 from pydantic_core import PydanticSerializationError
 
 from eventbus.errors import InvalidEvent, PayloadTooLarge, UndecodableEvent
+from eventbus.plain import compile_check, most_characters, plain_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -27,12 +24,7 @@ if TYPE_CHECKING:
 MAX_PAYLOAD = 1_048_576
 """The largest encoded payload, in bytes, unless the dead-letter queue says otherwise."""
 
-_ESCAPED = 6  # JSON writes an ASCII character in at most 6 bytes, \u0000
-_LEAST, _MOST = -(2**63), 2**64 - 1  # larger integers are rare, and as long as they like
-_FIXED = 64  # and a scalar of these types in less than this:
-_FIXED_SIZE: frozenset[type] = frozenset({bool, type(None), datetime, date, time, timedelta, UUID})
 _CONSTANTS = re.compile(rb"NaN|Infinity")
-_PLAIN = _FIXED_SIZE | {int, float, str}
 
 
 MASK = b'"**********"'
@@ -163,55 +155,15 @@ class PlainCodec(ClassCodec):
 
     def __init__(self, name: str, cls: type[Any], limit: int, fields: Mapping[str, Any]) -> None:
         super().__init__(name, cls, limit)
-        overhead = 2 + sum(len(field) * _ESCAPED + 4 + _FIXED for field in fields)
         # an instance attribute, so that a publish calls the compiled function itself
-        self.check = _compile_check(  # type: ignore[assignment, method-assign]
-            fields, most_characters=(limit - overhead) // _ESCAPED, otherwise=self._check_slowly
+        self.check = compile_check(  # type: ignore[assignment, method-assign]
+            fields, most_characters=most_characters(fields, limit), otherwise=self._check_slowly
         )
 
     def _check_slowly(self, payload: Any) -> bytes | None:
         for field, value in payload.__dict__.items():
             _refuse_not_finite(self._name, field, value)
         return super().check(payload)
-
-
-def _compile_check(
-    fields: Mapping[str, Any], *, most_characters: int, otherwise: Callable[[Any], bytes | None]
-) -> Callable[[Any], bytes | None]:
-    """Compile the check of a class: one expression over its fields.
-
-    The values are looked at, not the annotations, which nobody enforces after validation: an
-    annotation only says which kind is looked for first. What is not as expected goes the slow way.
-    """
-    conditions: list[str] = []
-    lengths: list[str] = []
-    for number, (field, annotation) in enumerate(fields.items()):
-        value = f"(v{number} := values[{field!r}])"
-        if annotation is str:
-            conditions.append(f"{value}.__class__ is str and v{number}.isascii()")
-            lengths.append(f"len(v{number})")
-        elif annotation is int:
-            conditions.append(f"{value}.__class__ is int and {_LEAST} <= v{number} <= {_MOST}")
-        elif annotation is float:
-            conditions.append(f"{value}.__class__ is float and isfinite(v{number})")
-        else:
-            conditions.append(f"{value}.__class__ in fixed_size")
-    if lengths:
-        conditions.append(f"{' + '.join(lengths)} <= {most_characters}")
-    source = (
-        "def check(payload):\n"
-        "    values = payload.__dict__\n"
-        "    try:\n"
-        f"        if {' and '.join(conditions) or 'True'}:\n"
-        "            return None\n"
-        "    except KeyError:\n"
-        "        pass\n"
-        "    return otherwise(payload)\n"
-    )
-    scope: dict[str, Any] = {"isfinite": isfinite, "fixed_size": _FIXED_SIZE, "otherwise": otherwise}
-    exec(source, scope)  # noqa: S102 - of names that repr() has quoted
-    check: Callable[[Any], bytes | None] = scope["check"]
-    return check
 
 
 class JsonCodec:
@@ -293,38 +245,12 @@ def codec_for(name: str, cls: type[Any] | None, limit: int) -> Codec:
     if cls is None:
         return JsonCodec(name, limit)
     try:
-        names = _plain_fields(cls)
+        names = plain_fields(cls)
         return ClassCodec(name, cls, limit) if names is None else PlainCodec(name, cls, limit, names)
     except (pydantic.errors.PydanticUserError, pydantic_core.SchemaError, NameError) as error:
         raise InvalidEvent(
             f"event {name!r}: pydantic cannot make a schema of {cls.__qualname__}: {error}"
         ) from error
-
-
-def _plain_fields(cls: type[Any]) -> Mapping[str, Any] | None:
-    """Return the fields with their annotations when all are scalars, stored just as they are; else None."""
-    if issubclass(cls, pydantic.BaseModel):
-        return _plain_model_fields(cls)
-    if hasattr(cls, "__slots__") or hasattr(cls, "__pydantic_fields__"):
-        return None
-    fields = {field.name: field.type for field in dataclasses.fields(cls)}
-    return fields if all(_is_plain(annotation) for annotation in fields.values()) else None
-
-
-def _plain_model_fields(cls: type[pydantic.BaseModel]) -> Mapping[str, Any] | None:
-    decorators = cls.__pydantic_decorators__
-    if (
-        decorators.field_serializers
-        or decorators.model_serializers
-        or cls.model_config.get("extra") == "allow"
-    ):
-        return None
-    for field in cls.model_fields.values():
-        if not _is_plain(field.annotation):
-            return None
-        if not all(type(item).__module__ == "annotated_types" for item in field.metadata):
-            return None
-    return {name: field.annotation for name, field in cls.model_fields.items()}
 
 
 def _any_part(schema: object, wanted: Callable[[dict[str, Any]], bool], seen: set[int]) -> bool:
@@ -354,15 +280,6 @@ def _is_excluded(part: dict[str, Any]) -> bool:
 
 def _is_set_for_nan(part: dict[str, Any]) -> bool:
     return "ser_json_inf_nan" in part
-
-
-def _is_plain(annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    if origin is Union or origin is types.UnionType:
-        return all(_is_plain(part) for part in get_args(annotation))
-    if origin is Literal:
-        return all(type(value) in _PLAIN for value in get_args(annotation))
-    return annotation in _PLAIN
 
 
 def _without_inputs(error: pydantic.ValidationError) -> str:
