@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,22 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def run(block: str, names: dict[str, Any]) -> None:
-    exec(compile(block, "shop.py", "exec", dont_inherit=True), names)
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
 
 
 @pytest.fixture
 def shop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
-    """Return the names of the five-minute part, after its first two blocks have run."""
+    """Return the names of the shop of the five-minute part, after its trial has run."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "shop"}
-    for block in BLOCKS[:2]:
-        run(block, names)
-    names["said"] = capsys.readouterr().out
-    return names
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("shop.py").write_text(BLOCKS[0] + BLOCKS[2])
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    names = vars(importlib.import_module("shop"))
+    run(BLOCKS[1], {"__name__": "__main__"})
+    monkeypatch.delitem(sys.modules, "shop")
+    return {**names, "said": capsys.readouterr().out}
 
 
 def test_the_five_minutes_end_with_a_letter_that_came_home(shop: dict[str, Any]) -> None:
@@ -37,7 +41,6 @@ def test_the_five_minutes_end_with_a_letter_that_came_home(shop: dict[str, Any])
 
 
 async def test_the_mounted_admin_lists_and_replays(shop: dict[str, Any], anyio_backend: str) -> None:
-    run(BLOCKS[2], shop)
     shop["bank"]["up"] = False
     bus, headers = shop["bus"], {"Authorization": "Bearer change-me"}
     transport = httpx.ASGITransport(app=shop["app"])

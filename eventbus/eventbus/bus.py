@@ -50,7 +50,7 @@ class EventBus(DeadLetterVerbs):
         middleware: wraps every attempt of every delivery; the first item is the outermost.
         observers: receive every telemetry event, see :mod:`eventbus.telemetry`.
         retry: the in-process attempts of handlers that have no ``retry=`` of their own.
-        concurrency: ``concurrent`` runs the handlers of one event at a time, ``serial`` in turn.
+        concurrency: how the handlers of one event run: ``concurrent``, or ``serial``, one after another.
         queue_size: how many enqueued events may wait.
         overflow: what ``enqueue`` does when they do: ``wait``, or ``raise`` BusFull.
         enqueue_concurrency: how many enqueued events are delivered at a time.

@@ -1,4 +1,4 @@
-"""Fan-out of one event: stage by stage, all handlers of a stage at a time or one after another."""
+"""Fan-out of one event: stage by stage, all handlers of a stage concurrently or one after another."""
 
 from __future__ import annotations
 

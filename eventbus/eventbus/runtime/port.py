@@ -41,7 +41,7 @@ class Runtime(Protocol):
         ...
 
     def run_together(self, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
-        """Run deliveries at a time; return None when all have settled, else what to await.
+        """Run deliveries concurrently; return None when all have settled, else what to await.
 
         A cancellation of that cancels all of them, waits for them, and goes on its way.
         """
