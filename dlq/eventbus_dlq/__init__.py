@@ -9,12 +9,14 @@ from eventbus.failure import CauseRecord, ErrorRecord
 from eventbus_dlq.errors import (
     DeadLetterNotFound,
     InvalidCursor,
+    InvalidSession,
     InvalidTransition,
     LeaseHeld,
     LeaseLost,
     NotSandboxed,
     PayloadRedacted,
     PermissionDenied,
+    SpoolUnavailable,
     StoreUnavailable,
 )
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason, Verb
@@ -24,7 +26,18 @@ from eventbus_dlq.query import DeadLetterQuery, Page
 from eventbus_dlq.queue import DEFAULT_REDELIVERY, DeadLetterQueue
 from eventbus_dlq.replay import HandlerMissing, ReplayOutcome
 from eventbus_dlq.stats import Recovery, Stats
-from eventbus_dlq.store import Claim, DeadLetterStore, Lease, Settlement
+from eventbus_dlq.store import (
+    Claim,
+    DeadLetterStore,
+    Kept,
+    Lease,
+    Leased,
+    Process,
+    SequenceKey,
+    SessionStore,
+    Settlement,
+    Spooled,
+)
 
 __all__ = [
     "DEFAULT_REDELIVERY",
@@ -41,20 +54,28 @@ __all__ = [
     "ErrorRecord",
     "HandlerMissing",
     "InvalidCursor",
+    "InvalidSession",
     "InvalidTransition",
+    "Kept",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
+    "Leased",
     "MemoryStore",
     "NotSandboxed",
     "Operation",
     "Page",
     "PayloadRedacted",
     "PermissionDenied",
+    "Process",
     "Reason",
     "Recovery",
     "ReplayOutcome",
+    "SequenceKey",
+    "SessionStore",
     "Settlement",
+    "SpoolUnavailable",
+    "Spooled",
     "Stats",
     "StoreUnavailable",
     "Verb",

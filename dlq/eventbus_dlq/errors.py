@@ -7,6 +7,8 @@ EventBusError
 ├── LeaseLost               the token is no longer the current one
 ├── InvalidTransition       the letter's state does not allow the verb
 ├── InvalidCursor           the cursor was not made by this store for this listing
+├── InvalidSession          a session cannot take deliveries in, see ``publish(session=...)``
+├── SpoolUnavailable        the spool's folder cannot be used
 ├── PayloadRedacted         the stored payload is redacted; a replay needs one supplied
 ├── NotSandboxed            the handler registered no sandbox variant
 └── PermissionDenied        the principal may not do that
@@ -52,6 +54,14 @@ class InvalidTransition(EventBusError):
 
 class InvalidCursor(EventBusError, ValueError):
     """The cursor is not one that this store gave out for this kind of listing."""
+
+
+class InvalidSession(EventBusError):
+    """A session given to ``publish`` cannot take deliveries in; nothing was written."""
+
+
+class SpoolUnavailable(EventBusError):
+    """The spool's folder cannot be written, or is in use by what must not share it."""
 
 
 class PayloadRedacted(EventBusError):

@@ -20,13 +20,14 @@ class DeadLetterState(StrEnum):
     """Where a delivery stands. Every stored delivery is in exactly one of these."""
 
     ACCEPTED = "accepted"
-    """Durable, and waiting for its first run; not a failure yet. Entered by a durable publish, left
-    by a claim. Never pruned."""
+    """Durable, and waiting for its first run; not a failure yet. Entered by a durable or transactional
+    publish, and from ``parked`` when its turn comes; left by a claim, or for ``parked`` when an earlier
+    one of its sequence fails. Never pruned."""
 
     RUNNING = "running"
     """Leased by a worker or a replay. Entered by a claim; left by settling, by a release (back to
-    the state before), or when the lease ran out and another claim took over. Refuses every other
-    verb with ``LeaseHeld``. Never pruned."""
+    the state before), or by a rescue when its owner has died. Refuses every other verb with
+    ``LeaseHeld``. Never pruned."""
 
     PENDING = "pending"
     """Failed, and due for another run at ``retry_at``. Entered by a capture, by settling with
@@ -141,15 +142,23 @@ def check_verb(verb: Verb, dead_letter_id: str, state: DeadLetterState) -> None:
         )
 
 
-def check_claim(dead_letter_id: str, state: DeadLetterState) -> None:
-    """Let a claim of a letter at rest pass, or say why not.
+def check_claim(dead_letter_id: str, state: DeadLetterState, *, waits: bool = False) -> None:
+    """Let a claim of a letter pass, or say why not.
 
     Raises:
-        InvalidTransition: its state does not allow a run.
+        LeaseHeld: it is running.
+        InvalidTransition: its state does not allow a run, or an earlier one of its sequence comes first.
     """
+    if state is DeadLetterState.RUNNING:
+        raise LeaseHeld(f"dead letter {dead_letter_id} is running; try again when the run has settled")
     if state not in CLAIMABLE_STATES:
         hint = "; restore it first" if state in CLOSED_STATES else ""
         raise InvalidTransition(f"dead letter {dead_letter_id} is {state} and cannot be run{hint}")
+    if waits:
+        raise InvalidTransition(
+            f"dead letter {dead_letter_id} waits for an earlier one of its sequence; "
+            "replay, resolve or discard that one first"
+        )
 
 
 class Attempt(NamedTuple):
@@ -197,8 +206,9 @@ class DeadLetterSummary:
         created_at: when it was stored (aware UTC).
         updated_at: when it changed last (aware UTC).
         last_attempt_at: when its last run ended (aware UTC), or None when it never ran.
-        fingerprint: groups failures of one origin.
-        error_type: qualified name of the last error's class.
+        fingerprint: groups failures of one origin; empty while it has not failed.
+        error_type: qualified name of the last error's class; empty while it has not failed, like
+            the four that follow.
         error_message: its text, at most 500 characters.
         kind: what went wrong.
         category: whether trying again can help.
@@ -239,7 +249,7 @@ class DeadLetterSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A delivery that failed, with all that is needed to understand and to repeat it.
+    """A stored delivery, with all that is needed to understand its failures and to run it again.
 
     Attributes:
         id: UUIDv7 of the letter.
@@ -269,14 +279,15 @@ class DeadLetter:
         created_at: when it was stored (aware UTC).
         updated_at: when it changed last (aware UTC).
         last_attempt_at: when its last run ended (aware UTC), or None when it never ran.
-        fingerprint: groups failures of one origin.
-        error: the last error.
+        fingerprint: groups failures of one origin; empty while it has not failed.
+        error: the last error; None while it has not failed.
         history: every failed run, oldest first; the first and the latest ``MAX_HISTORY - 1``.
         acted_by: who acted last, or None.
         note: their note, or None.
         token: the current fencing token; it rises with every claim and never goes down.
         lease_owner: who runs it, while it is running.
         lease_until: when that lease ends (aware UTC), while it is running.
+        waits: whether an earlier one of its sequence (same handler and ordering key) comes first.
     """
 
     id: str
@@ -307,13 +318,14 @@ class DeadLetter:
     updated_at: datetime
     last_attempt_at: datetime | None
     fingerprint: str
-    error: ErrorRecord
+    error: ErrorRecord | None
     history: tuple[Attempt, ...]
     acted_by: str | None = None
     note: str | None = None
     token: int = 0
     lease_owner: str | None = None
     lease_until: datetime | None = None
+    waits: bool = False
     _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
 
     @property

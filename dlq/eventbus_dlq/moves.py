@@ -1,7 +1,7 @@
 """What each verb of a store makes of one letter: pure functions from letter to letter.
 
-Whether a move is allowed is decided before: by ``letter.check_verb``, ``letter.check_claim``, the
-lease's token and its end. ``store.py`` says when each of these happens.
+Whether a move is allowed is decided before: by ``letter.check_verb``, ``letter.check_claim`` and the
+lease's token. ``store.py`` says when each of these happens, and what it means for a sequence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventbus_dlq.letter import STATE_AFTER, DeadLetter, DeadLetterState, Verb, bounded_history
+from eventbus.classify import CATEGORY_OF, ROUTE_OF, Kind
+from eventbus.failure import ErrorRecord
+from eventbus_dlq.letter import STATE_AFTER, DeadLetter, DeadLetterState, Reason, Verb, bounded_history
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,13 +44,12 @@ def merged(known: DeadLetter, arrived: DeadLetter) -> DeadLetter:
 
 
 def claimed(letter: DeadLetter, *, owner: str, lease: float, now: datetime) -> DeadLetter:
-    """Return ``letter`` as ``owner`` runs it; one that was running already has crashed once more."""
+    """Return ``letter``, which is at rest, as ``owner`` runs it."""
     return replace(
         letter,
         state=DeadLetterState.RUNNING,
         attempts=letter.attempts + 1,
-        retries=letter.retries + 1,
-        crashes=letter.crashes + (letter.state is DeadLetterState.RUNNING),
+        retries=letter.retries + (letter.state is not DeadLetterState.ACCEPTED),
         token=letter.token + 1,
         lease_owner=owner,
         lease_until=now + timedelta(seconds=lease),
@@ -56,16 +57,18 @@ def claimed(letter: DeadLetter, *, owner: str, lease: float, now: datetime) -> D
     )
 
 
-def settled(letter: DeadLetter, settlement: Settlement, *, now: datetime) -> DeadLetter:
-    """Return ``letter`` after its run, as ``settlement`` says."""
+def settled(
+    letter: DeadLetter, settlement: Settlement, before: DeadLetterState | None, *, now: datetime
+) -> DeadLetter:
+    """Return ``letter`` after its run, as ``settlement`` says; ``before`` is the state it was claimed in."""
     charged = letter if settlement.uncharged else replace(letter, last_attempt_at=now)
-    latest = () if settlement.attempt is None else (settlement.attempt,)
     return replace(
-        _at_rest(charged, settlement.state, uncharged=settlement.uncharged, now=now),
+        _at_rest(charged, settlement.state, now=now, give_back=before if settlement.uncharged else None),
+        attempts=letter.attempts - settlement.uncharged + settlement.reruns,
         reason=settlement.reason,
         retry_at=settlement.retry_at,
         error=letter.error if settlement.error is None else settlement.error,
-        history=bounded_history(letter.history + latest),
+        history=bounded_history(letter.history + settlement.attempts),
         fingerprint=letter.fingerprint if settlement.fingerprint is None else settlement.fingerprint,
         annotations=letter.annotations if settlement.annotations is None else settlement.annotations,
         acted_by=letter.acted_by if settlement.acted_by is None else settlement.acted_by,
@@ -73,12 +76,33 @@ def settled(letter: DeadLetter, settlement: Settlement, *, now: datetime) -> Dea
     )
 
 
+def is_forgotten(letter: DeadLetter, settlement: Settlement) -> bool:
+    """Tell whether nothing is kept of ``letter`` when it is settled like this."""
+    return settlement.forget and settlement.state is DeadLetterState.RESOLVED and letter.error is None
+
+
 def released(letter: DeadLetter, before: DeadLetterState | None, *, now: datetime) -> DeadLetter:
     """Return ``letter`` in the state ``before`` its claim; None when it arrived running, unclaimed."""
     if before is not None:
-        return _at_rest(letter, before, uncharged=True, now=now)
-    due = now if letter.retry_at is None else letter.retry_at
-    return replace(_at_rest(letter, DeadLetterState.PENDING, uncharged=False, now=now), retry_at=due)
+        return replace(_at_rest(letter, before, now=now, give_back=before), attempts=letter.attempts - 1)
+    return _due_again(letter, now=now)
+
+
+def rescued(
+    letter: DeadLetter, before: DeadLetterState | None, *, max_crashes: int, now: datetime
+) -> DeadLetter:
+    """Return ``letter``, whose owner has died, for another run; or poison, when it has killed too many."""
+    crashed = replace(letter, crashes=letter.crashes + 1)
+    if crashed.crashes >= max_crashes:
+        return replace(
+            _at_rest(crashed, DeadLetterState.EXHAUSTED, now=now),
+            reason=Reason.POISON,
+            retry_at=None,
+            error=_poisoned(crashed) if letter.error is None else letter.error,
+        )
+    if before is None or before is DeadLetterState.PENDING:
+        return _due_again(crashed, now=now)
+    return _at_rest(crashed, before, now=now)
 
 
 def changed(
@@ -96,13 +120,35 @@ def changed(
     )
 
 
-def _at_rest(letter: DeadLetter, state: DeadLetterState, *, uncharged: bool, now: datetime) -> DeadLetter:
+def _at_rest(
+    letter: DeadLetter, state: DeadLetterState, *, now: datetime, give_back: DeadLetterState | None = None
+) -> DeadLetter:
+    """Return ``letter`` without its lease; ``give_back`` is the state before a claim that is not charged."""
+    charged_retry = give_back is not None and give_back is not DeadLetterState.ACCEPTED
     return replace(
         letter,
         state=state,
-        attempts=letter.attempts - uncharged,
-        retries=letter.retries - uncharged,
+        retries=letter.retries - charged_retry,
         lease_owner=None,
         lease_until=None,
         updated_at=now,
+    )
+
+
+def _due_again(letter: DeadLetter, *, now: datetime) -> DeadLetter:
+    due = now if letter.retry_at is None else letter.retry_at
+    return replace(_at_rest(letter, DeadLetterState.PENDING, now=now), retry_at=due)
+
+
+def _poisoned(letter: DeadLetter) -> ErrorRecord:
+    times = "process" if letter.crashes == 1 else f"{letter.crashes} processes in a row"
+    kind = Kind.UNKNOWN
+    return ErrorRecord(
+        "eventbus_dlq.errors.Poison",
+        f"the {times} that ran it died, or froze for longer than the lease; the last was {letter.lease_owner}",
+        "",
+        None,
+        kind,
+        CATEGORY_OF[kind],
+        ROUTE_OF[kind],
     )

@@ -5,18 +5,29 @@ One conformance suite (``tests/contracts``) runs over every store; what stands h
 Rules that hold for every method:
 
 - Each call is one transaction: all of it happens, or none.
-- ``now`` is the caller's clock, so that a test can turn it.
+- ``now`` is the caller's clock, so that a test can turn it. A store with a clock that all its processes
+  agree on (see ``judges_leases``) measures leases by that one instead.
 - A failure of the store itself is ``StoreUnavailable``, whatever the library below calls it.
 - Calls may come from asyncio and from trio, and from several at a time.
 - A write is handed over before the first suspension: cancelling the caller ends the wait, not the write.
+
+Sequences. The open letters of one handler with one ordering key are a sequence, in the order in which they
+were stored. Exactly one of them, its head, does not wait (``DeadLetter.waits``), and only that one can be
+claimed. The head is the first of them; a letter that was restored, or stored by a failure of a transient
+delivery, while another one runs waits for that one although it may be older. A sequence is blocked when
+one of its letters has failed or is parked: it is in ``pending``, ``exhausted`` or ``parked``, or
+``running`` after a failure. In a blocked sequence every ``accepted`` letter that is not the head becomes
+``parked/sequence``. When the head leaves the open states, whether by a settlement, a person's verb or its
+deletion, the next one becomes the head: a ``parked/sequence`` one becomes ``accepted`` again, one in any
+other state stays as it is and no longer waits. Keys are compared as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from eventbus.failure import ErrorRecord
@@ -25,6 +36,26 @@ if TYPE_CHECKING:
     from eventbus_dlq.stats import Stats
 
 Order = Literal["newest", "oldest"]
+
+
+class Kept(NamedTuple):
+    """Where an accepted delivery is kept.
+
+    Attributes:
+        id: the letter's id: the one it came with, or the one its event and handler were known by.
+        state: ``accepted``, or ``parked`` when its sequence is blocked; of one that was known already
+            whatever it is in.
+    """
+
+    id: str
+    state: DeadLetterState
+
+
+class SequenceKey(NamedTuple):
+    """What names a sequence: a handler's id and an ordering key."""
+
+    handler_id: str
+    ordering_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +73,35 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A letter that was handed out, and what it was before.
+    """A letter that was handed out.
 
     Attributes:
         letter: the letter as it is now: ``running``, the attempt charged, the token raised.
         lease: what heartbeat, settle and release ask for.
-        rescued: True when the claim took over a lease that had run out; ``crashes`` has risen.
     """
 
     letter: DeadLetter
     lease: Lease
-    rescued: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """A letter that somebody runs, as a rescuer sees it.
+
+    Attributes:
+        dead_letter_id: the letter.
+        token: the token of its claim.
+        lease_until: when its lease ends; every heartbeat moves it.
+        owner: whose claim it is.
+        expired: whether the lease has run out, by the store's own clock; None when the store has none
+            that all processes agree on, and the rescuer has to watch the letter for a whole lease.
+    """
+
+    dead_letter_id: str
+    token: int
+    lease_until: datetime
+    owner: str
+    expired: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +114,15 @@ class Settlement:
         reason: why, where the state alone does not say.
         retry_at: when it is due again, for ``pending``.
         error: the new last error; None keeps the one before.
-        attempt: the run, when it failed: added to the history.
+        attempts: the runs that failed, oldest first, added to the history; they are numbered by whoever
+            settles.
+        reruns: how often the handler ran within the claim beyond the one run that the claim has charged;
+            added to ``attempts``.
         fingerprint: the group of the new error; None keeps the one before.
         annotations: what the handler noted in this run; None keeps what it noted before.
         uncharged: True when the handler did not run: the claim's charge is given back.
+        forget: True to delete the letter instead of keeping it as resolved, if it has never failed
+            before and is ``resolved`` now; else it is kept.
         acted_by: who asked for the run; None keeps who acted before.
         note: their note; None keeps the note before.
     """
@@ -78,16 +132,58 @@ class Settlement:
     reason: Reason | None = None
     retry_at: datetime | None = None
     error: ErrorRecord | None = None
-    attempt: Attempt | None = None
+    attempts: tuple[Attempt, ...] = ()
+    reruns: int = 0
     fingerprint: str | None = None
     annotations: Mapping[str, Any] | None = None
     uncharged: bool = False
+    forget: bool = False
     acted_by: str | None = None
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A running bus, as the processes that share a store see each other.
+
+    Attributes:
+        id: unique for each start of a bus; the owner of its claims begins with it.
+        name: the bus's name.
+        host: the machine's name.
+        pid: the process's number there.
+        started_at: when the bus started (aware UTC).
+        beat_at: when it said last that it is alive (aware UTC).
+        handlers: the handler ids that it runs, aliases included.
+    """
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    beat_at: datetime
+    handlers: tuple[str, ...]
+
+
+class Spooled(NamedTuple):
+    """A write that waited in a spool file.
+
+    Attributes:
+        verb: which method it was meant for.
+        letter: what it was to write.
+    """
+
+    verb: Literal["add", "accept"]
+    letter: DeadLetter
+
+
 class DeadLetterStore(Protocol):
-    """Keeps dead letters and hands them out under leases."""
+    """Keeps deliveries and dead letters, and hands them out under leases."""
+
+    @property
+    def judges_leases(self) -> bool:
+        """Whether the store itself tells which leases have run out, see :class:`Leased`."""
+        ...
 
     async def open(self) -> None:
         """Make the store ready, creating what it needs on first use. Opening twice is harmless.
@@ -101,8 +197,30 @@ class DeadLetterStore(Protocol):
         """Finish every write that was handed over, then let go. Closing twice is harmless."""
         ...
 
+    def on_work(self, wake: Callable[[], None] | None) -> None:
+        """Call ``wake``, from any thread, whenever another process may have made something claimable.
+
+        A hint that may come late, often, or never: whoever waits for work asks again by itself. None
+        ends it.
+        """
+        ...
+
+    # -- taking in
+
+    async def accept(self, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Commit deliveries that have not run yet; return where each is kept, in order.
+
+        When this returns they are durable. They come ``accepted``, without an error. One whose sequence
+        is blocked becomes ``parked/sequence``; within a sequence, the order of the deliveries of one
+        call, and of calls of which one began when the other had returned, is kept.
+
+        A delivery whose event and handler are already known changes nothing: where that one is kept is
+        the answer. That makes it harmless to repeat a call, or to publish one event id twice.
+        """
+        ...
+
     async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
-        """Commit new letters; return the ids under which they are kept, in order.
+        """Commit new failures; return the ids under which they are kept, in order.
 
         When this returns they are durable. A letter whose event and handler are already known
         changes that row instead and its id is returned: an open row at rest, or a closed one, takes
@@ -118,6 +236,23 @@ class DeadLetterStore(Protocol):
         gets at least one more than the row had, so that no former owner can settle it.
         """
         ...
+
+    async def spool_position(self, spool_id: str) -> int:
+        """Return up to which byte a spool was imported; 0 for one that is not known."""
+        ...
+
+    async def import_spool(
+        self, spool_id: str, writes: Sequence[Spooled], *, start: int, end: int, now: datetime
+    ) -> bool:
+        """Carry out writes of a spool file and note its new position, in one transaction.
+
+        They are the ones between the bytes ``start`` and ``end``. They follow the rules of ``add`` and
+        ``accept``, except that an addition leaves closed rows as they are, too. Returns False, and
+        changes nothing, when the position is not ``start``: somebody else has imported them.
+        """
+        ...
+
+    # -- looking
 
     async def get(self, dead_letter_id: str) -> DeadLetter:
         """Return one letter, whole.
@@ -147,8 +282,18 @@ class DeadLetterStore(Protocol):
         ...
 
     async def stats(self, *, now: datetime, tenants: Collection[str] | None = None) -> Stats:
-        """Return the totals, of all letters or of those of ``tenants``; an empty set has none."""
+        """Return the totals, of all letters or of those of ``tenants``; an empty set has none.
+
+        Letters that have not failed count in ``total``, ``by_state``, ``by_event``, ``by_handler`` and
+        ``by_tenant``, and not in ``by_kind``, ``by_category`` and ``by_route``.
+        """
         ...
+
+    async def blocked(self, handlers: Collection[str]) -> frozenset[SequenceKey]:
+        """Return the sequences of ``handlers`` that have open letters: no transient delivery may pass."""
+        ...
+
+    # -- running
 
     async def claim(
         self, dead_letter_ids: Sequence[str], *, owner: str, lease: float, now: datetime
@@ -156,19 +301,44 @@ class DeadLetterStore(Protocol):
         """Take letters for a run, all in one transaction; the answers are in the order of the ids.
 
         Each is claimed from ``accepted``, ``pending`` or ``exhausted``: it becomes ``running``, its
-        token rises by one, ``attempts`` and ``retries`` rise by one, and the lease ends ``lease``
-        seconds from now. The state before is remembered for a release; reason and retry_at stay as
-        they are while it runs. A letter whose lease has run out is taken over: the same rises, and
-        ``crashes`` too; a release still gives it back to the state before the first of the claims.
-        An unexpired lease is never taken.
+        token rises by one, ``attempts`` rises by one and, unless it was ``accepted``, ``retries`` too,
+        and the lease ends ``lease`` seconds from now. The state before is remembered for a release;
+        reason and retry_at stay as they are while it runs.
 
         What cannot be claimed has its error in its place: ``DeadLetterNotFound``, ``LeaseHeld`` (it
-        is running), or ``InvalidTransition`` (its state allows no run).
+        is running, whatever became of its lease: a rescue frees it), or ``InvalidTransition`` (its
+        state allows no run, or it waits for an earlier one of its sequence).
         """
         ...
 
-    async def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
-        """Extend leases to ``lease`` seconds from now; return those that are lost."""
+    async def claim_due(
+        self,
+        wanted: Mapping[str, int],
+        *,
+        states: Collection[DeadLetterState],
+        limit: int,
+        owner: str,
+        lease: float,
+        now: datetime,
+    ) -> Sequence[Claim]:
+        """Take what is due for a run, like :meth:`claim`, the most urgent first; return at most ``limit``.
+
+        Due is what does not wait and is ``accepted``, or ``pending`` with a ``retry_at`` that has come;
+        ``states`` says which of these two are wanted. The order is by priority, and within one priority
+        by the time since which a letter has been claimable (a ``pending`` one its ``retry_at``), so that
+        no sequence holds up the others.
+
+        Args:
+            wanted: how many letters of each handler may be claimed; of other handlers none is.
+        """
+        ...
+
+    def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
+        """Extend leases to ``lease`` seconds from now; return those that are lost.
+
+        It blocks, and is called from a thread that has no event loop, so that a loop that is busy does
+        not lose its work.
+        """
         ...
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
@@ -185,6 +355,48 @@ class DeadLetterStore(Protocol):
         The token stays where it is, so that the former owner is fenced out from then on.
         """
         ...
+
+    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+        """Return the letters that are running; of those that a judging store knows, the expired ones."""
+        ...
+
+    async def rescue(
+        self, leased: Sequence[Leased], *, max_crashes: int, now: datetime
+    ) -> Sequence[DeadLetter]:
+        """Take letters back from owners that have died; return them as they are then.
+
+        One whose token or ``lease_until`` is another by now is left alone, and so is one whose lease
+        has not expired where the store judges that. ``crashes`` rises by one and the charged attempt
+        stays. Below ``max_crashes`` a letter goes back to the state before its claim, claimable at once
+        (one that arrived running becomes ``pending``); at ``max_crashes`` it is ``exhausted/poison``,
+        and one without an error gets one that says so.
+        """
+        ...
+
+    # -- the processes that share the store
+
+    async def announce(self, process: Process) -> None:
+        """Keep a process's row as it is given, in place of an earlier one of the same id."""
+        ...
+
+    async def withdraw(self, process_id: str) -> None:
+        """Remove the row of a process that ends. What it has announced stays known."""
+        ...
+
+    async def processes(self) -> Sequence[Process]:
+        """Return the rows of all processes, dead ones included, by id."""
+        ...
+
+    async def exhaust_unhandled(self, *, since: datetime, now: datetime) -> Sequence[str]:
+        """Make deliveries ``exhausted/unhandled`` whose handler no process has announced since then.
+
+        They are those that are ``accepted``, do not wait, were stored before ``since``, and whose
+        handler id was in no ``announce`` with a ``beat_at`` of ``since`` or later. Returns their ids,
+        at most 1,000. Rows of processes whose last beat is older than ``since`` are removed.
+        """
+        ...
+
+    # -- deciding by hand
 
     async def change(
         self,
@@ -216,4 +428,23 @@ class DeadLetterStore(Protocol):
             DeadLetterNotFound: no letter has that id.
             LeaseHeld: it is running.
         """
+        ...
+
+
+class SessionStore(Protocol):
+    """A store that can take deliveries in within a transaction of the application's own."""
+
+    async def accept_in(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Write deliveries in the transaction of an ``AsyncSession``, like ``accept``, without committing.
+
+        They become visible, and claimable, with the session's commit; a rollback leaves nothing.
+
+        Raises:
+            InvalidSession: it is on another database, in AUTOCOMMIT, or finds no tables of ours;
+                nothing was written.
+        """
+        ...
+
+    def accept_in_sync(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Do the same with a synchronous ``Session``; needs no event loop."""
         ...

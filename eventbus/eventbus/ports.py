@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from eventbus.acceptance import Acceptance, Accepted
     from eventbus.delivery import Delivery
     from eventbus.failure import Failure
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
@@ -38,15 +39,36 @@ class Redeliverer(Protocol):
     """The bus, as the dead-letter queue sees it."""
 
     @property
+    def name(self) -> str:
+        """What the bus is called."""
+        ...
+
+    @property
     def telemetry(self) -> Telemetry:
         """Where named events go."""
+        ...
+
+    @property
+    def handlers(self) -> Mapping[str, int | None]:
+        """The ids of the handlers that are subscribed, aliases included, as of now.
+
+        With each, how many of its deliveries run at a time; None for any number.
+        """
         ...
 
     async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
         """Run one stored delivery through the same wrapped path as the first time, once.
 
+        Within this process it takes its turn among the deliveries of its handler and ordering key.
         Never raises for a failing handler. A cancellation of the caller cancels the handler and
         goes on its way.
+        """
+        ...
+
+    def call_from_thread(self, call: Callable[[], None], /) -> None:
+        """Have ``call`` called in the bus's event loop soon; from any thread, without waiting.
+
+        Does nothing when the loop is closed.
         """
         ...
 
@@ -88,5 +110,36 @@ class DeadLetters(Protocol):
 
         Raises:
             StoreUnavailable: the store could not commit them within the capture timeout.
+        """
+        ...
+
+    async def accept(self, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Commit deliveries that have not run, for workers to run; say where each is kept, in order.
+
+        The rows are handed to the store's writer before the first suspension, as in :meth:`capture`.
+
+        Raises:
+            StoreUnavailable: the store could not commit them within the capture timeout.
+        """
+        ...
+
+    async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Write deliveries in the transaction of an ``AsyncSession`` of SQLAlchemy.
+
+        Workers are told after its outermost commit. Such deliveries are never spooled.
+
+        Raises:
+            InvalidSession: the session cannot take them in; nothing was written.
+        """
+        ...
+
+    def accept_in_sync(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Do the same with a synchronous ``Session``; needs no event loop."""
+        ...
+
+    def is_blocked(self, handler_id: str, ordering_key: str) -> bool:
+        """Tell whether the store holds open deliveries of a handler and key, as far as is known here.
+
+        What other processes store is known within a second.
         """
         ...

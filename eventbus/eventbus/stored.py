@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDelivery:
-    """One stored delivery, as the dead-letter queue hands it back to the bus."""
+    """One stored delivery, as the dead-letter queue hands it back to the bus.
+
+    Attributes:
+        attempt: the number of the run that is about to begin, counting from 1 over all runs.
+        first_failed_at: when it failed first (aware UTC); None for one that has never failed. Such a
+            delivery runs like a fresh one: the handler's in-process attempts apply, and its envelope
+            says nothing of a replay.
+    """
 
     dead_letter_id: str
     event_id: str
@@ -23,7 +30,7 @@ class StoredDelivery:
     occurred_at: datetime
     handler_id: str
     attempt: int
-    first_failed_at: datetime
+    first_failed_at: datetime | None
     correlation_id: str | None = None
     causation_id: str | None = None
     source: str | None = None
@@ -37,9 +44,10 @@ class StoredDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned."""
+    """The handler returned, in its last of ``runs`` in-process attempts."""
 
     duration: float
+    runs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
