@@ -6,6 +6,8 @@ what is wide stands last, so that a listing never reads the pages of payloads an
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -20,7 +22,10 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
+
+SCHEMA_VERSION = 2
 """The version of the tables below; a database says its own in ``eventbus_meta``."""
 
 _row_number = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's own row number
@@ -33,7 +38,7 @@ meta = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Facts about the database itself: ``schema_version``."""
+"""Facts about the database itself: ``schema_version``, and ``database_id``, which no other one has."""
 
 letters = Table(
     "eventbus_dead_letters",
@@ -69,6 +74,9 @@ letters = Table(
     Column("lease_us", BigInteger),
     Column("acted_by", Text),
     Column("note", Text),
+    Column("live", Integer, nullable=False),
+    Column("waits", Integer, nullable=False),
+    Column("queued_us", BigInteger),
     # how it failed: changes with every failure
     Column("fingerprint", Text, nullable=False),
     Column("error_type", Text, nullable=False),
@@ -88,36 +96,65 @@ letters = Table(
     # Listings and their cursors are ordered by it: a text written by hand would have no place in them.
     CheckConstraint("typeof(created_us) = 'integer'").ddl_if(dialect="sqlite"),
 )
-"""One row per letter. ``state_before`` is what a release restores."""
+"""One row per letter. ``state_before`` is what a release restores.
 
+``live`` is 1 while a delivery that has never failed is accepted or running, else 0: the indexes for
+listings leave live rows out, because most of them come and go within a moment. ``waits`` is 1 while an
+earlier one of its sequence comes first. ``queued_us`` is since when an accepted one has been claimable.
+"""
+
+# Conditions of partial indexes are literals: SQLite uses such an index for no bound parameter.
+FAILED = text("live = 0")
+LIVE = text("live = 1")
 PENDING = text("state = 'pending'")
-"""The condition of ``DUE``, as a literal: SQLite uses a partial index for no bound parameter."""
+READY_TO_RUN = text("state = 'accepted' AND waits = 0")
+RUNNING = text("state = 'running'")
+IN_SEQUENCE = text(
+    "ordering_key IS NOT NULL AND state IN ('accepted', 'running', 'pending', 'exhausted', 'parked')"
+)
 
-BY_STATE = Index("eventbus_letters_state", letters.c.state, letters.c.created_us)
-BY_EVENT = Index("eventbus_letters_event", letters.c.event_name, letters.c.created_us)
-BY_HANDLER = Index("eventbus_letters_handler", letters.c.handler_id, letters.c.created_us)
-BY_FINGERPRINT = Index("eventbus_letters_fingerprint", letters.c.fingerprint, letters.c.created_us)
-BY_CORRELATION = Index("eventbus_letters_correlation", letters.c.correlation_id, letters.c.created_us)
-BY_CREATED = Index("eventbus_letters_created", letters.c.created_us)
+
+def _partial(name: str, where: TextClause, *columns: Column[Any]) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+BY_STATE = _partial("eventbus_letters_state", FAILED, letters.c.state, letters.c.created_us)
+BY_EVENT = _partial("eventbus_letters_event", FAILED, letters.c.event_name, letters.c.created_us)
+BY_HANDLER = _partial("eventbus_letters_handler", FAILED, letters.c.handler_id, letters.c.created_us)
+BY_FINGERPRINT = _partial("eventbus_letters_fingerprint", FAILED, letters.c.fingerprint, letters.c.created_us)
+BY_CORRELATION = _partial(
+    "eventbus_letters_correlation", FAILED, letters.c.correlation_id, letters.c.created_us
+)
+BY_CREATED = _partial("eventbus_letters_created", FAILED, letters.c.created_us)
 # The state stands in the index, so that a tenant's oldest open letter is found without reading rows.
-BY_TENANT = Index(
+BY_TENANT = _partial(
     "eventbus_letters_tenant",
+    text("live = 0 AND tenant IS NOT NULL"),
     letters.c.tenant,
     letters.c.created_us,
     letters.c.seq,
     letters.c.state,
-    sqlite_where=letters.c.tenant.is_not(None),
-    postgresql_where=letters.c.tenant.is_not(None),
 )
+LIVE_BY_CREATED = _partial("eventbus_letters_live", LIVE, letters.c.created_us)
+"""What listings look through for live rows, whatever else is asked."""
+
 # Tenant and state are there to be counted without reading rows.
-DUE = Index(
+DUE = _partial(
     "eventbus_letters_due",
+    PENDING,
+    letters.c.handler_id,
     letters.c.priority,
     letters.c.retry_us,
     letters.c.tenant,
+    letters.c.waits,
     letters.c.state,
-    sqlite_where=PENDING,
-    postgresql_where=PENDING,
+)
+READY = _partial(
+    "eventbus_letters_ready", READY_TO_RUN, letters.c.handler_id, letters.c.priority, letters.c.queued_us
+)
+LEASED = _partial("eventbus_letters_leased", RUNNING, letters.c.lease_us)
+SEQUENCE = _partial(
+    "eventbus_letters_sequence", IN_SEQUENCE, letters.c.handler_id, letters.c.ordering_key, letters.c.seq
 )
 
 counts = Table(
@@ -140,3 +177,53 @@ counts = Table(
 No tenant is the empty text, and a tenant has a mark before its name. The sum of ``created_us`` is kept in
 two parts, because it passes 64 bits at five million letters.
 """
+
+count_deltas = Table(
+    "eventbus_dead_letter_count_deltas",
+    metadata,
+    Column("seq", _row_number, primary_key=True),
+    *(Column(column.name, column.type, nullable=False) for column in counts.columns),
+)
+"""Changes of ``counts`` that were not added to them yet.
+
+Where transactions are long or run side by side, all of them would wait for the same few counter rows.
+They append here instead; whoever counts adds both up, and upkeep folds the one into the other.
+"""
+
+processes = Table(
+    "eventbus_processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("beat_us", BigInteger, nullable=False),
+    Column("handlers", Text, nullable=False),
+)
+"""The processes that share this database, each with the handlers that it runs (JSON)."""
+
+handlers = Table(
+    "eventbus_handlers",
+    metadata,
+    Column("handler_id", Text, primary_key=True),
+    Column("announced_us", BigInteger, nullable=False),
+)
+"""When each handler was last announced by a process."""
+
+spools = Table(
+    "eventbus_spools",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("imported_us", BigInteger, nullable=False),
+)
+"""Up to which byte each spool file was imported."""
+
+sequence_locks = Table(
+    "eventbus_sequence_locks",
+    metadata,
+    Column("handler_id", Text, primary_key=True),
+    Column("ordering_key", Text, primary_key=True),
+)
+"""What a transaction locks before it adds to a sequence, where several may add at the same time."""
