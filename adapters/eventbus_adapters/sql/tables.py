@@ -219,11 +219,3 @@ spools = Table(
     Column("imported_us", BigInteger, nullable=False),
 )
 """Up to which byte each spool file was imported."""
-
-sequence_locks = Table(
-    "eventbus_sequence_locks",
-    metadata,
-    Column("handler_id", Text, primary_key=True),
-    Column("ordering_key", Text, primary_key=True),
-)
-"""What a transaction locks before it adds to a sequence, where several may add at the same time."""
