@@ -9,6 +9,7 @@ EventBusError
 ├── InvalidCursor           the cursor was not made by this store for this listing
 ├── InvalidSession          a session cannot take deliveries in, see ``publish(session=...)``
 ├── SpoolUnavailable        the spool's folder cannot be used
+├── Poison                  what the last error of a letter says that killed the processes that ran it
 ├── PayloadRedacted         the stored payload is redacted; a replay needs one supplied
 ├── NotSandboxed            the handler registered no sandbox variant
 └── PermissionDenied        the principal may not do that
@@ -62,6 +63,13 @@ class InvalidSession(EventBusError):
 
 class SpoolUnavailable(EventBusError):
     """The spool's folder cannot be written, or is in use by what must not share it."""
+
+
+class Poison(EventBusError):
+    """The processes that ran a letter died, or froze for longer than its lease.
+
+    It is never raised: a letter that becomes ``exhausted/poison`` without an error of its own has it.
+    """
 
 
 class PayloadRedacted(EventBusError):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from eventbus.classify import CATEGORY_OF, ROUTE_OF, Kind
 from eventbus.failure import ErrorRecord
+from eventbus.snapshots import fingerprint, type_name
+from eventbus_dlq.errors import Poison
 from eventbus_dlq.letter import STATE_AFTER, DeadLetter, DeadLetterState, Reason, Verb, bounded_history
 
 if TYPE_CHECKING:
@@ -62,9 +64,10 @@ def settled(
 ) -> DeadLetter:
     """Return ``letter`` after its run, as ``settlement`` says; ``before`` is the state it was claimed in."""
     charged = letter if settlement.uncharged else replace(letter, last_attempt_at=now)
+    give_back = before if settlement.uncharged else None
     return replace(
-        _at_rest(charged, settlement.state, now=now, give_back=before if settlement.uncharged else None),
-        attempts=letter.attempts - settlement.uncharged + settlement.reruns,
+        _at_rest(charged, settlement.state, now=now, give_back=give_back),
+        attempts=letter.attempts - (give_back is not None) + settlement.reruns,
         reason=settlement.reason,
         retry_at=settlement.retry_at,
         error=letter.error if settlement.error is None else settlement.error,
@@ -94,15 +97,36 @@ def rescued(
     """Return ``letter``, whose owner has died, for another run; or poison, when it has killed too many."""
     crashed = replace(letter, crashes=letter.crashes + 1)
     if crashed.crashes >= max_crashes:
-        return replace(
-            _at_rest(crashed, DeadLetterState.EXHAUSTED, now=now),
-            reason=Reason.POISON,
-            retry_at=None,
-            error=_poisoned(crashed) if letter.error is None else letter.error,
-        )
+        exhausted = _at_rest(crashed, DeadLetterState.EXHAUSTED, now=now)
+        poison = replace(exhausted, reason=Reason.POISON, retry_at=None)
+        return poison if letter.error is not None else _with_poison(poison, owner=letter.lease_owner)
     if before is None or before is DeadLetterState.PENDING:
         return _due_again(crashed, now=now)
     return _at_rest(crashed, before, now=now)
+
+
+def unhandled(letter: DeadLetter, *, now: datetime) -> DeadLetter:
+    """Return ``letter``, which no process has a handler for."""
+    return replace(
+        _at_rest(letter, DeadLetterState.EXHAUSTED, now=now), reason=Reason.UNHANDLED, retry_at=None
+    )
+
+
+def as_head(letter: DeadLetter) -> DeadLetter:
+    """Return ``letter`` when its turn in its sequence has come."""
+    if letter.state is DeadLetterState.PARKED and letter.reason is Reason.SEQUENCE:
+        return replace(letter, waits=False, state=DeadLetterState.ACCEPTED, reason=None)
+    return replace(letter, waits=False)
+
+
+def as_follower(letter: DeadLetter) -> DeadLetter:
+    """Return ``letter``, which is at rest, when an earlier one of its sequence has come back."""
+    return replace(letter, waits=True)
+
+
+def held_back(letter: DeadLetter) -> DeadLetter:
+    """Return ``letter``, which is accepted and waits, in a sequence that is blocked."""
+    return replace(letter, state=DeadLetterState.PARKED, reason=Reason.SEQUENCE)
 
 
 def changed(
@@ -140,15 +164,9 @@ def _due_again(letter: DeadLetter, *, now: datetime) -> DeadLetter:
     return replace(_at_rest(letter, DeadLetterState.PENDING, now=now), retry_at=due)
 
 
-def _poisoned(letter: DeadLetter) -> ErrorRecord:
+def _with_poison(letter: DeadLetter, *, owner: str | None) -> DeadLetter:
     times = "process" if letter.crashes == 1 else f"{letter.crashes} processes in a row"
+    error = Poison(f"the {times} that ran it died, or froze for longer than the lease; the last was {owner}")
     kind = Kind.UNKNOWN
-    return ErrorRecord(
-        "eventbus_dlq.errors.Poison",
-        f"the {times} that ran it died, or froze for longer than the lease; the last was {letter.lease_owner}",
-        "",
-        None,
-        kind,
-        CATEGORY_OF[kind],
-        ROUTE_OF[kind],
-    )
+    record = ErrorRecord(type_name(error), str(error), "", None, kind, CATEGORY_OF[kind], ROUTE_OF[kind])
+    return replace(letter, error=record, fingerprint=fingerprint(letter.handler_id, error))

@@ -12,14 +12,17 @@ Rules that hold for every method:
 - A write is handed over before the first suspension: cancelling the caller ends the wait, not the write.
 
 Sequences. The open letters of one handler with one ordering key are a sequence, in the order in which they
-were stored. Exactly one of them, its head, does not wait (``DeadLetter.waits``), and only that one can be
-claimed. The head is the first of them; a letter that was restored, or stored by a failure of a transient
-delivery, while another one runs waits for that one although it may be older. A sequence is blocked when
-one of its letters has failed or is parked: it is in ``pending``, ``exhausted`` or ``parked``, or
-``running`` after a failure. In a blocked sequence every ``accepted`` letter that is not the head becomes
-``parked/sequence``. When the head leaves the open states, whether by a settlement, a person's verb or its
-deletion, the next one becomes the head: a ``parked/sequence`` one becomes ``accepted`` again, one in any
-other state stays as it is and no longer waits. Keys are compared as they are.
+were stored first. Exactly one of them, its head, does not wait (``DeadLetter.waits``), and only that one
+can be claimed. It stays the head until it leaves the open states, by a settlement, a person's verb or its
+deletion; then the first of the others becomes it. A closed letter that is opened again (by a restore, or by
+a further failure) has its old place: it becomes the head when it comes before the head and that one is not
+running; else it waits, although it may be older. A letter that becomes the head and is ``parked/sequence``
+becomes ``accepted`` again; one in any other state stays as it is and no longer waits.
+
+A sequence is blocked when one of its letters has failed or is parked: it is in ``pending``, ``exhausted`` or
+``parked``, or it is ``running`` and was claimed in another state than ``accepted``, or arrived running. In a
+blocked sequence every ``accepted`` letter that is not the head becomes ``parked/sequence``. Keys are compared
+as they are.
 """
 
 from __future__ import annotations
@@ -120,7 +123,8 @@ class Settlement:
             added to ``attempts``.
         fingerprint: the group of the new error; None keeps the one before.
         annotations: what the handler noted in this run; None keeps what it noted before.
-        uncharged: True when the handler did not run: the claim's charge is given back.
+        uncharged: True when the handler did not run: the claim's charge is given back (a letter that
+            arrived running was not charged).
         forget: True to delete the letter instead of keeping it as resolved, if it has never failed
             before and is ``resolved`` now; else it is kept.
         acted_by: who asked for the run; None keeps who acted before.
@@ -325,11 +329,11 @@ class DeadLetterStore(Protocol):
 
         Due is what does not wait and is ``accepted``, or ``pending`` with a ``retry_at`` that has come;
         ``states`` says which of these two are wanted. The order is by priority, and within one priority
-        by the time since which a letter has been claimable (a ``pending`` one its ``retry_at``), so that
-        no sequence holds up the others.
+        by the time since which a letter has been due: a ``pending`` one its ``retry_at``; an ``accepted``
+        one its ``created_at``, or the moment at which it became the head of its sequence or came back
+        from a run, so that no sequence holds up the others.
 
-        Args:
-            wanted: how many letters of each handler may be claimed; of other handlers none is.
+        ``wanted`` says how many letters of each handler may be claimed; of other handlers none is.
         """
         ...
 
@@ -369,7 +373,7 @@ class DeadLetterStore(Protocol):
         has not expired where the store judges that. ``crashes`` rises by one and the charged attempt
         stays. Below ``max_crashes`` a letter goes back to the state before its claim, claimable at once
         (one that arrived running becomes ``pending``); at ``max_crashes`` it is ``exhausted/poison``,
-        and one without an error gets one that says so.
+        and one without an error gets one that says so, with its fingerprint.
         """
         ...
 

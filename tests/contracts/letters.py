@@ -10,6 +10,7 @@ from eventbus.failure import CauseRecord, ErrorRecord
 from eventbus.ids import new_id
 from eventbus.retry import RetryPolicy
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason
+from eventbus_dlq.store import Process
 
 NOW = datetime(2026, 3, 14, 9, 26, 53, 589793, tzinfo=UTC)
 """The moment at which the tests play."""
@@ -89,7 +90,8 @@ def build_letter(**overrides: Any) -> DeadLetter:
 
 _LOOKS: dict[DeadLetterState, dict[str, Any]] = {
     DeadLetterState.ACCEPTED: {
-        "attempts": 0, "history": (), "retry_at": None, "last_attempt_at": None,
+        "attempts": 0, "history": (), "retry_at": None, "last_attempt_at": None, "error": None,
+        "fingerprint": "", "annotations": {},
     },
     DeadLetterState.RUNNING: {
         "token": 1, "lease_owner": "worker-1", "lease_until": after(30), "retry_at": None,
@@ -106,3 +108,22 @@ _LOOKS: dict[DeadLetterState, dict[str, Any]] = {
 def build_letter_in(state: DeadLetterState, **overrides: Any) -> DeadLetter:
     """Return a letter that looks as one does in ``state``."""
     return build_letter(state=state, **{**_LOOKS[state], **overrides})
+
+
+def build_delivery(ordering_key: str | None = None, **overrides: Any) -> DeadLetter:
+    """Return a delivery that was accepted and has not run, of an event of its own."""
+    return build_letter_in(DeadLetterState.ACCEPTED, ordering_key=ordering_key, **overrides)
+
+
+def build_process(**overrides: Any) -> Process:
+    """Return a process that has started just now."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "name": "shop",
+        "host": "web-3",
+        "pid": 4711,
+        "started_at": NOW,
+        "beat_at": NOW,
+        "handlers": ("billing.charge", "stock.reserve"),
+    }
+    return Process(**{**values, **overrides})

@@ -1,241 +1,283 @@
-"""A store told twice: every verb goes to a real store and to a few plain numbers beside it."""
+"""What a store should do, told a second time: in plain numbers, and as slowly as it likes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-
-from letters import NOW, build_error, build_letter
-from steps import lease_of
-
-from eventbus.classify import Kind
-from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
-from eventbus_dlq.letter import DeadLetter, DeadLetterState, Verb
-from eventbus_dlq.store import Claim, DeadLetterStore, Lease, Settlement
 
 Key = tuple[str, str]
-OPEN = {"accepted", "pending", "exhausted", "parked"}
+"""Event id and handler id."""
+
+OPEN = {"accepted", "running", "pending", "exhausted", "parked"}
+AT_REST = OPEN - {"running"}
 CLOSED = {"resolved", "discarded", "archived"}
 FROM = {
-    Verb.RESOLVE: OPEN,
-    Verb.DISCARD: OPEN,
-    Verb.ARCHIVE: OPEN,
-    Verb.RESTORE: CLOSED,
-    Verb.SNOOZE: {"pending", "exhausted"},
+    "resolve": AT_REST,
+    "discard": AT_REST,
+    "archive": AT_REST,
+    "restore": CLOSED,
+    "snooze": {"pending", "exhausted"},
+    "delete": AT_REST | CLOSED,
 }
 TO = {
-    Verb.RESOLVE: "resolved",
-    Verb.DISCARD: "discarded",
-    Verb.ARCHIVE: "archived",
-    Verb.RESTORE: "exhausted",
-    Verb.SNOOZE: "pending",
+    "resolve": "resolved",
+    "discard": "discarded",
+    "archive": "archived",
+    "restore": "exhausted",
+    "snooze": "pending",
 }
-LEASE = 30.0
+LEASE = 30.25
+UNHANDLED_AFTER = 3_600.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """What the model knows of one letter."""
 
     id: str
+    key: Key
+    ordering_key: str | None
+    priority: int
     tenant: str | None
+    created_at: datetime
     state: str
-    kind: str
-    retry_at: datetime | None
-    attempts: int
-    token: int
-    lease_until: datetime | None
+    kind: str = ""
+    retry_at: datetime | None = None
+    attempts: int = 0
+    token: int = 0
+    lease_until: datetime | None = None
+    reason: str | None = None
     retries: int = 0
     crashes: int = 0
     before: str | None = None
+    waits: bool = False
+    since: datetime | None = None
+    """When an accepted one became claimable; None when nobody can say."""
+    number: int = field(default=0)
+
+    def blocks(self) -> bool:
+        """Tell whether it holds back what is accepted behind it."""
+        if self.state == "running":
+            return self.before != "accepted"
+        return self.state in {"pending", "exhausted", "parked"}
 
     def seen(self) -> tuple[object, ...]:
         """Return what a letter of the store must show."""
         return (
-            self.id, self.tenant, self.state, self.kind, self.retry_at, self.attempts, self.token,
-            self.lease_until, self.retries, self.crashes,
+            self.id, self.tenant, self.state, self.reason, self.kind, self.retry_at, self.attempts,
+            self.retries, self.crashes, self.token, self.lease_until, self.waits,
         )  # fmt: skip
 
 
-def seen(letter: DeadLetter) -> tuple[object, ...]:
-    """Return of a stored letter what :meth:`Row.seen` returns."""
-    return (
-        letter.id, letter.tenant, letter.state, letter.error.kind, letter.retry_at, letter.attempts,
-        letter.token, letter.lease_until, letter.retries, letter.crashes,
-    )  # fmt: skip
+class Model:
+    """All rows, and what each verb makes of them. ``now`` is the only clock."""
 
-
-async def outcome(call: Awaitable[object]) -> type[Exception] | None:
-    """Return the class of the error that ``call`` ends in, or None when it succeeds."""
-    try:
-        await call
-    except (DeadLetterNotFound, LeaseHeld, InvalidTransition) as error:
-        return type(error)
-    return None
-
-
-class Pair:
-    """A store and its model; each verb asserts that both answer alike."""
-
-    def __init__(self, store: DeadLetterStore) -> None:
-        self.store = store
+    def __init__(self, now: datetime) -> None:
+        self.now = now
         self.rows: dict[Key, Row] = {}
-        self.ids: dict[Key, str] = {}
-        self.leases: list[Lease] = []
-        self.now = NOW
+        self.announced: dict[str, datetime] = {}
+        self.position = 0
+        self._stored = 0
 
-    def id_of(self, key: Key) -> str:
-        """Return the latest id that ``key`` had, also when it is deleted; else an unknown one."""
-        return self.ids.get(key, "0195f0a0-0000-7000-8000-000000000000")
+    # -- sequences
 
-    def lease(self, number: int) -> Lease:
-        """Return one of all the leases that were ever given out; 0 is the latest."""
-        return (
-            self.leases[-1 - number % len(self.leases)]
-            if self.leases
-            else Lease(dead_letter_id="none", token=1)
-        )
+    def line(self, row: Row, *, besides: bool = False) -> list[Row]:
+        """Return the open letters of the sequence of ``row``, the first one first."""
+        if row.ordering_key is None:
+            return []
+        own = [
+            it
+            for it in self.rows.values()
+            if (it.key[1], it.ordering_key) == (row.key[1], row.ordering_key) and it.state in OPEN
+        ]
+        return sorted((it for it in own if not (besides and it is row)), key=lambda it: it.number)
 
-    def owned(self, lease: Lease) -> Row | None:
-        """Return the row that ``lease`` is current for."""
+    def opened(self, row: Row) -> None:
+        """Give a letter that is open now its place."""
+        heads = [it for it in self.line(row, besides=True) if not it.waits]
+        row.waits = bool(heads)
+        if heads and heads[0].state != "running" and row.number < heads[0].number:
+            row.waits, heads[0].waits = False, True
+        self.hold_back(row)
+
+    def left(self, row: Row, moment: datetime | None) -> None:
+        """Let the sequence of a letter go on that is open no more."""
+        line = self.line(row, besides=True)
+        if line and not row.waits:
+            head = line[0]
+            head.waits = False
+            if (head.state, head.reason) == ("parked", "sequence"):
+                head.state, head.reason = "accepted", None
+            head.since = moment
+        row.waits = False
+
+    def hold_back(self, row: Row) -> None:
+        """Park what waits in a sequence that is blocked."""
+        line = self.line(row)
+        if any(it.blocks() for it in line):
+            for it in line:
+                if it.state == "accepted" and it.waits:
+                    it.state, it.reason = "parked", "sequence"
+
+    def _moved(self, row: Row, state: str) -> None:
+        was_open, row.state = row.state in OPEN, state
+        row.lease_until = row.lease_until if state == "running" else None
+        if was_open and state not in OPEN:
+            self.left(row, self.now)
+        elif state in OPEN and not was_open:
+            self.opened(row)
+        else:
+            self.hold_back(row)
+
+    # -- taking in
+
+    def accept(self, arrived: Row) -> Row:
+        """Keep a delivery, unless it is known."""
+        known = self.rows.get(arrived.key)
+        return known or self._store(arrived)
+
+    def add(self, arrived: Row, *, spooled: bool = False) -> Row:
+        """Keep a failure, or merge it."""
+        known = self.rows.get(arrived.key)
+        if known is None:
+            return self._store(arrived)
+        if known.state == "running" or (spooled and known.state in CLOSED):
+            return known
+        known.token = max(known.token + (arrived.state == "running"), arrived.token)
+        known.kind, known.reason, known.before = arrived.kind, arrived.reason, None
+        known.attempts += arrived.attempts
+        known.retry_at, known.lease_until = arrived.retry_at, arrived.lease_until
+        known.since = self.now
+        self._moved(known, arrived.state)
+        return known
+
+    def _store(self, arrived: Row) -> Row:
+        self._stored += 1
+        arrived.number = self._stored
+        arrived.since = arrived.created_at
+        self.rows[arrived.key] = arrived
+        if arrived.state in OPEN:
+            self.opened(arrived)
+        return arrived
+
+    # -- running
+
+    def owned(self, dead_letter_id: str, token: int) -> Row | None:
+        """Return the row that a lease is current for."""
         for row in self.rows.values():
-            if (row.id, row.token, row.state) == (lease.dead_letter_id, lease.token, "running"):
+            if (row.id, row.token, row.state) == (dead_letter_id, token, "running"):
                 return row
         return None
 
-    async def tick(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += timedelta(seconds=seconds)
+    def may_run(self, row: Row) -> bool:
+        """Tell whether a claim of ``row`` by its id succeeds."""
+        return row.state in {"accepted", "pending", "exhausted"} and not row.waits
 
-    async def add(self, arrivals: list[tuple[Key, DeadLetterState, str | None, Kind, int]]) -> None:
-        """Add letters in one call."""
-        letters = [self._letter(*arrival) for arrival in arrivals]
-        answers = await self.store.add(letters)
-        expected = [self._expect_add(letter) for letter in letters]
-        assert list(answers) == expected
-
-    def _letter(
-        self, key: Key, state: DeadLetterState, tenant: str | None, kind: Kind, attempts: int
-    ) -> DeadLetter:
-        values: dict[str, Any] = {"retry_at": self.now if state == "pending" else None}
-        if state == "running":
-            until = self.now + timedelta(seconds=LEASE)
-            values |= {"token": 1, "lease_owner": "publisher", "lease_until": until}
-        letter = build_letter(
-            event_id=key[0], event_name=key[0], handler_id=key[1], state=state, tenant=tenant,
-            error=build_error(kind), attempts=attempts, history=(), created_at=self.now,
-            updated_at=self.now, **values,
-        )  # fmt: skip
-        if state == "running":
-            self.leases.append(lease_of(letter))
-        return letter
-
-    def _expect_add(self, letter: DeadLetter) -> str:
-        key = (letter.event_id, letter.handler_id)
-        row = self.rows.get(key)
-        if row is None:
-            self.rows[key] = Row(
-                letter.id, letter.tenant, letter.state, letter.error.kind, letter.retry_at,
-                letter.attempts, letter.token, letter.lease_until,
-            )  # fmt: skip
-            self.ids[key] = letter.id
-        elif row.state != "running":
-            row.token = max(row.token + (letter.state == "running"), letter.token)
-            row.state, row.before, row.kind = letter.state, None, letter.error.kind
-            row.attempts += letter.attempts
-            row.retry_at, row.lease_until = letter.retry_at, letter.lease_until
-        return self.ids[key]
-
-    async def claim(self, keys: list[Key]) -> None:
-        """Claim letters in one call."""
-        asked = [self.id_of(key) for key in keys]
-        answers = await self.store.claim(asked, owner="worker-1", lease=LEASE, now=self.now)
-        expected = [self._expect_claim(key) for key in keys]
-        assert [type(answer) for answer in answers] == expected
-        self.leases += [answer.lease for answer in answers if isinstance(answer, Claim)]
-
-    def _expect_claim(self, key: Key) -> type:
-        row = self.rows.get(key)
-        if row is None:
-            return DeadLetterNotFound
-        if row.state == "running":
-            if row.lease_until is not None and self.now < row.lease_until:
-                return LeaseHeld
-            row.crashes += 1
-        elif row.state not in {"accepted", "pending", "exhausted"}:
-            return InvalidTransition
-        else:
-            row.before = row.state
-        row.state = "running"
-        row.attempts, row.retries, row.token = row.attempts + 1, row.retries + 1, row.token + 1
+    def claim(self, row: Row) -> None:
+        """Take a letter for a run."""
+        row.before, row.state = row.state, "running"
+        row.attempts, row.token = row.attempts + 1, row.token + 1
+        row.retries += row.before != "accepted"
         row.lease_until = self.now + timedelta(seconds=LEASE)
-        return Claim
 
-    async def crash(self, key: Key) -> None:
-        """Let the one who claims a letter die, and another one take it over."""
-        await self.claim([key])
-        await self.tick(LEASE + 1)
-        await self.claim([key])
+    def due_since(self, row: Row, states: Iterable[str]) -> datetime | None:
+        """Return since when ``row`` is due; None when it is not."""
+        if row.waits or row.state not in states:
+            return None
+        if row.state == "accepted":
+            return row.since or self.now
+        return row.retry_at if row.retry_at is not None and row.retry_at <= self.now else None
 
-    async def heartbeat(self, number: int) -> None:
-        """Extend one of the leases ever given out."""
-        lease = self.lease(number)
-        lost = await self.store.heartbeat([lease], lease=LEASE, now=self.now)
-        row = self.owned(lease)
-        assert list(lost) == ([] if row else [lease])
-        if row:
-            row.lease_until = self.now + timedelta(seconds=LEASE)
+    def due(self, wanted: Mapping[str, int], states: Iterable[str], limit: int) -> list[Row]:
+        """Return what is to be claimed, the most urgent first."""
+        found = [(it.priority, moment, it.number, it) for it in self.rows.values()
+                 if (moment := self.due_since(it, states)) is not None]  # fmt: skip
+        left, chosen = dict(wanted), list[Row]()
+        for _, _, _, row in sorted(found, key=lambda it: it[:3]):
+            if left.get(row.key[1], 0) > 0 and len(chosen) < limit:
+                left[row.key[1]] -= 1
+                chosen.append(row)
+        return chosen
 
-    async def settle(self, number: int, state: DeadLetterState, kind: Kind, uncharged: bool) -> None:
-        """Settle under one of the leases ever given out."""
-        lease = self.lease(number)
-        retry_at = self.now + timedelta(seconds=60) if state == "pending" else None
-        settlement = Settlement(
-            lease=lease, state=state, retry_at=retry_at, error=build_error(kind), uncharged=uncharged
-        )
-        lost = await self.store.settle([settlement], now=self.now)
-        row = self.owned(lease)
-        assert list(lost) == ([] if row else [lease])
-        if row:
-            row.state, row.kind, row.retry_at, row.lease_until = state, kind, retry_at, None
-            row.attempts, row.retries = row.attempts - uncharged, row.retries - uncharged
+    def settle(self, row: Row, state: str, *, kind: str | None, uncharged: bool, reruns: int,
+               retry_at: datetime | None, forget: bool) -> None:  # fmt: skip
+        """End a run."""
+        forgotten = forget and state == "resolved" and row.kind == ""
+        if uncharged and row.before is not None:
+            row.attempts, row.retries = row.attempts - 1, row.retries - (row.before != "accepted")
+        row.attempts += reruns
+        row.kind = row.kind if kind is None else kind
+        row.retry_at, row.reason, row.before = retry_at, None, None
+        self._moved(row, state)
+        if forgotten:
+            del self.rows[row.key]
 
-    async def release(self, number: int) -> None:
-        """Release one of the leases ever given out."""
-        lease = self.lease(number)
-        lost = await self.store.release([lease], now=self.now)
-        row = self.owned(lease)
-        assert list(lost) == ([] if row else [lease])
-        if row is None:
-            return
-        if row.before is None:
-            row.state, row.retry_at = "pending", row.retry_at or self.now
+    def release(self, row: Row) -> None:
+        """Give a letter back."""
+        before, row.before = row.before, None
+        if before is None:
+            row.retry_at = row.retry_at or self.now
         else:
-            row.state, row.attempts, row.retries = row.before, row.attempts - 1, row.retries - 1
-        row.lease_until = None
+            row.attempts, row.retries = row.attempts - 1, row.retries - (before != "accepted")
+        row.since = self.now
+        self._moved(row, before or "pending")
 
-    async def change(self, key: Key, verb: Verb) -> None:
+    def rescue(self, row: Row, max_crashes: int) -> None:
+        """Take a letter back from an owner that has died."""
+        before, row.before = row.before, None
+        row.crashes += 1
+        row.since = self.now
+        if row.crashes >= max_crashes:
+            row.kind, row.reason, row.retry_at = row.kind or "unknown", "poison", None
+            self._moved(row, "exhausted")
+            return
+        if before in {None, "pending"}:
+            row.retry_at = row.retry_at or self.now
+        self._moved(row, before or "pending")
+
+    # -- deciding
+
+    def change(self, row: Row, verb: str, until: datetime | None) -> None:
         """Carry out a person's verb."""
-        row = self.rows.get(key)
-        until = self.now + timedelta(seconds=600) if verb is Verb.SNOOZE else None
-        refusal = self._refusal(row, FROM[verb])
-        change = self.store.change(self.id_of(key), verb, now=self.now, by="ann", until=until)
-        assert await outcome(change) is refusal
-        if row is not None and refusal is None:
-            row.state, row.retry_at = TO[verb], until
+        row.retry_at, row.reason = until, None
+        self._moved(row, TO[verb])
 
-    async def delete(self, key: Key) -> None:
-        """Delete a letter."""
-        refusal = self._refusal(self.rows.get(key), OPEN | CLOSED)
-        assert await outcome(self.store.delete(self.id_of(key))) is refusal
-        if refusal is None:
-            del self.rows[key]
+    def delete(self, row: Row) -> None:
+        """Remove a letter."""
+        if row.state in OPEN:
+            self.left(row, None)
+        del self.rows[row.key]
 
-    def _refusal(self, row: Row | None, allowed: set[str]) -> type[Exception] | None:
-        if row is None:
-            return DeadLetterNotFound
-        if row.state == "running":
-            return LeaseHeld
-        return None if row.state in allowed else InvalidTransition
+    def exhaust_unhandled(self) -> set[str]:
+        """Give up what nobody has had a handler for."""
+        since = self.now - timedelta(seconds=UNHANDLED_AFTER)
+        orphans = [it for it in self.rows.values() if self._is_orphan(it, since)]
+        for row in orphans:
+            row.reason, row.retry_at = "unhandled", None
+            self._moved(row, "exhausted")
+        return {row.id for row in orphans}
+
+    def _is_orphan(self, row: Row, since: datetime) -> bool:
+        announced = self.announced.get(row.key[1])
+        return (
+            row.state == "accepted"
+            and not row.waits
+            and row.created_at < since
+            and (announced is None or announced < since)
+        )
+
+    # -- what always holds
+
+    def check(self, claimed: Callable[[Row], bool] = lambda row: row.before is not None) -> None:
+        """Assert what holds of every sequence, whatever was done."""
+        for row in self.rows.values():
+            if row.state not in OPEN or row.ordering_key is None:
+                assert not row.waits
+                continue
+            line = self.line(row)
+            heads = [it for it in line if not it.waits]
+            assert len(heads) == 1
+            assert sum(it.state == "running" and claimed(it) for it in line) <= 1
+            if any(it.blocks() for it in line):
+                assert all(it.state != "accepted" for it in line if it.waits)

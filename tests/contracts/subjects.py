@@ -18,11 +18,13 @@ class Subject:
         name: how the tests are labelled.
         make: returns a store that is not open yet; the same folder means the same letters.
         durable: letters outlive the store object that took them.
+        backends: from which event loops the tests call it.
     """
 
     name: str
     make: Callable[[Path], DeadLetterStore]
     durable: bool
+    backends: tuple[str, ...] = ("asyncio", "trio")
 
 
 def _memory(_: Path) -> DeadLetterStore:
@@ -35,7 +37,19 @@ def _sqlite(folder: Path) -> DeadLetterStore:
     return SqlStore(f"sqlite+aiosqlite:///{folder}/store.db")
 
 
+def _postgres(folder: Path) -> DeadLetterStore:
+    from tests.postgres_server import schemas
+
+    from eventbus_adapters.sql import SqlStore
+
+    store = SqlStore(schemas().url(folder))
+    store._database.callers_clock = True  # the tests turn it
+    return store
+
+
 SUBJECTS = (
     Subject("memory", _memory, durable=False),
     Subject("sqlite", _sqlite, durable=True),
+    # Like SQLite's it works in a thread of its own, and the way there from trio is the same.
+    Subject("postgres", _postgres, durable=True, backends=("asyncio",)),
 )

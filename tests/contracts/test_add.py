@@ -10,7 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from letters import NOW, after, build_attempt, build_error, build_letter, build_letter_in
-from steps import claim_one, find_all, lease_of, running, stored
+from steps import claim_one, find_all, lease_of, rescue, running, stored
 
 from eventbus.classify import Kind
 from eventbus.retry import RetryPolicy
@@ -186,8 +186,9 @@ async def test_a_letter_that_arrives_running_is_rescued_when_its_lease_has_run_o
 ) -> None:
     letter = build_letter_in(DeadLetterState.RUNNING, token=7)
     await store.add([letter])
-    claim = await claim_one(store, letter.id, now=after(31))
-    assert (claim.rescued, claim.lease.token, claim.letter.crashes) == (True, 8, 1)
+    rescued = await rescue(store, letter.id, now=after(31))
+    assert (rescued.state, rescued.token, rescued.crashes) == (DeadLetterState.PENDING, 7, 1)
+    assert (await claim_one(store, letter.id, now=after(31))).lease.token == 8
 
 
 async def test_a_letter_that_arrives_running_takes_over_a_row_at_rest(store: DeadLetterStore) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 import pytest
 from letters import NOW, after, build_letter, build_letter_in
-from steps import claim_one, stored
+from steps import claim_due, claim_one, stored
 
 from eventbus.ids import new_id
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
@@ -27,13 +27,12 @@ async def test_a_claim_charges_an_attempt_and_raises_the_token(
     (claim,) = await store.claim([letter.id], owner="worker-7", lease=12.5, now=after(100))
 
     assert isinstance(claim, Claim)
-    assert claim.rescued is False
     assert claim.lease == Lease(dead_letter_id=letter.id, token=5)
     assert claim.letter == replace(
         letter,
         state=DeadLetterState.RUNNING,
         attempts=4,
-        retries=2,
+        retries=1 if state == "accepted" else 2,
         token=5,
         lease_owner="worker-7",
         lease_until=after(112.5),
@@ -58,29 +57,15 @@ async def test_other_states_refuse_and_are_named(store: DeadLetterStore, state: 
     assert await store.get(letter.id) == letter
 
 
-async def test_an_unexpired_lease_is_never_taken(store: DeadLetterStore) -> None:
+async def test_a_lease_is_never_taken_by_a_claim_even_when_it_has_run_out(store: DeadLetterStore) -> None:
     letter = await stored(store, build_letter())
     claim = await claim_one(store, letter.id, now=NOW)
-    for moment in (NOW, after(29.999999), after(-86_400)):
+    for moment in (NOW, after(29.999999), after(-86_400), after(31), after(86_400)):
         (answer,) = await store.claim([letter.id], owner="worker-2", lease=30.0, now=moment)
         assert isinstance(answer, LeaseHeld)
         assert letter.id in str(answer)
+    assert list(await claim_due(store, now=after(86_400), owner="worker-2")) == []
     assert await store.get(letter.id) == claim.letter
-
-
-async def test_a_lease_that_has_run_out_is_taken_over_and_counted_as_a_crash(store: DeadLetterStore) -> None:
-    letter = await stored(store, build_letter(attempts=1, retries=0, token=2))
-    await claim_one(store, letter.id, now=NOW, owner="worker-1")
-
-    first = await claim_one(store, letter.id, now=after(30.000001), owner="worker-2")
-    assert first.rescued is True
-    assert first.letter.lease_owner == "worker-2"
-    assert first.letter.lease_until == after(60.000001)
-    assert (first.letter.crashes, first.letter.token) == (1, 4)
-    assert (first.letter.attempts, first.letter.retries) == (3, 2)
-
-    second = await claim_one(store, letter.id, now=after(3600), owner="worker-3")
-    assert (second.rescued, second.letter.crashes, second.lease.token) == (True, 2, 5)
 
 
 async def test_the_answers_are_in_the_order_of_the_ids_with_errors_in_their_places(

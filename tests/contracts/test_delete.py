@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from letters import NOW, build_letter, build_letter_in
-from steps import claim_one, find_all, running, stored
+from steps import claim_one, find_all, heartbeat, running, stored
 
 from eventbus.ids import new_id
 from eventbus_dlq.errors import DeadLetterNotFound, LeaseHeld
@@ -54,7 +54,7 @@ async def test_a_lease_of_a_deleted_letter_is_lost(store: DeadLetterStore) -> No
     lease = await running(store, build_letter())
     await store.release([lease], now=NOW)
     await store.delete(lease.dead_letter_id)
-    assert list(await store.heartbeat([lease], lease=30.0, now=NOW)) == [lease]
+    assert await heartbeat(store, [lease], now=NOW) == [lease]
     assert list(await store.settle([Settlement(lease=lease, state=DeadLetterState.RESOLVED)], now=NOW)) == [
         lease
     ]

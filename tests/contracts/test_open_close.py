@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 from letters import NOW, after, build_letter
-from steps import claim_one, running
+from steps import claim_one, heartbeat, running
 from subjects import SUBJECTS, Subject
 
 from eventbus_dlq.letter import DeadLetterState
@@ -65,7 +65,7 @@ async def test_letters_and_leases_outlive_a_durable_store(subject: Subject, tmp_
     try:
         kept = await second.get(letter.id)
         assert (kept.state, kept.token, kept.lease_owner) == (DeadLetterState.RUNNING, 4, "worker-1")
-        assert list(await second.heartbeat([lease], lease=30.0, now=after(1))) == []
+        assert await heartbeat(second, [lease], now=after(1)) == []
         assert list(await second.release([lease], now=after(2))) == []
         assert (await claim_one(second, letter.id)).lease.token == 5
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from letters import NOW, after, build_letter, build_letter_in
-from steps import claim_one, lease_of, running
+from steps import claim_one, lease_of, rescue, running
 
 from eventbus.ids import new_id
 from eventbus_dlq.letter import CLAIMABLE_STATES, DeadLetter, DeadLetterState, Reason
@@ -48,11 +48,14 @@ async def test_the_former_owner_is_fenced_out(store: DeadLetterStore) -> None:
     assert await store.get(lease.dead_letter_id) == claim.letter
 
 
-async def test_a_rescued_letter_returns_to_the_state_before_the_first_claim(store: DeadLetterStore) -> None:
+async def test_a_letter_that_was_rescued_and_claimed_anew_returns_to_its_state(
+    store: DeadLetterStore,
+) -> None:
     letter = build_letter_in(DeadLetterState.EXHAUSTED, attempts=2, retries=1)
-    await running(store, letter)
-    rescue = await claim_one(store, letter.id, now=after(31))
-    assert list(await store.release([rescue.lease], now=after(32))) == []
+    former = await running(store, letter)
+    await rescue(store, letter.id, now=after(31))
+    again = await claim_one(store, letter.id, now=after(31))
+    assert list(await store.release([former, again.lease], now=after(32))) == [former]
     kept = await store.get(letter.id)
     assert (kept.state, kept.reason) == (DeadLetterState.EXHAUSTED, Reason.ATTEMPTS)
     assert (kept.attempts, kept.retries, kept.crashes, kept.token) == (3, 2, 1, 2)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from letters import NOW, after, build_attempt, build_error, build_letter
-from steps import claim_one, find_all, running, stored
+from letters import NOW, after, build_attempt, build_delivery, build_error, build_letter, build_letter_in
+from steps import claim_one, find_all, lease_of, rescue, running, stored
 
 from eventbus.classify import Kind
 from eventbus.ids import new_id
+from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import MAX_HISTORY, DeadLetterState, Reason
 from eventbus_dlq.query import DeadLetterQuery
 from eventbus_dlq.store import DeadLetterStore, Lease, Settlement
@@ -62,7 +63,7 @@ async def test_a_failed_run_becomes_the_last_error_and_part_of_the_history(store
     lease = await running(store, build_letter())
     error = build_error(Kind.CONFLICT, type="sqlite3.IntegrityError", message="UNIQUE failed: charge.id")
     attempt = build_attempt(2, error=error)
-    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(300), error=error, attempt=attempt)
+    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(300), error=error, attempts=(attempt,))
     await store.settle([settlement], now=after(1))
 
     kept = await store.get(lease.dead_letter_id)
@@ -104,6 +105,93 @@ async def test_an_uncharged_run_gives_the_charge_back(store: DeadLetterStore) ->
     assert kept.updated_at == after(1)
 
 
+async def test_an_uncharged_first_run_gives_the_attempt_back(store: DeadLetterStore) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    claim = await claim_one(store, delivery.id)
+    settlement = Settlement(lease=claim.lease, state=EXHAUSTED, reason=Reason.UNDECODABLE, uncharged=True)
+    await store.settle([settlement], now=after(1))
+    kept = await store.get(delivery.id)
+    assert (kept.attempts, kept.retries, kept.last_attempt_at) == (0, 0, None)
+
+
+async def test_what_arrived_running_was_not_charged_and_gets_nothing_back(store: DeadLetterStore) -> None:
+    letter = build_letter_in(DeadLetterState.RUNNING, attempts=2)
+    await store.add([letter])
+    settlement = Settlement(lease=lease_of(letter), state=EXHAUSTED, uncharged=True)
+    await store.settle([settlement], now=after(1))
+    kept = await store.get(letter.id)
+    assert (kept.attempts, kept.retries) == (2, letter.retries)
+
+
+async def test_runs_beyond_the_one_that_was_claimed_are_added(store: DeadLetterStore) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    claim = await claim_one(store, delivery.id)
+    runs = (build_attempt(1), build_attempt(2), build_attempt(3, error=build_error(Kind.BUG)))
+    settlement = Settlement(
+        lease=claim.lease, state=EXHAUSTED, error=runs[2].error, attempts=runs, reruns=2, fingerprint="f00d"
+    )
+    await store.settle([settlement], now=after(9))
+    kept = await store.get(delivery.id)
+    assert (kept.attempts, kept.retries, kept.history) == (3, 0, runs)
+    assert (kept.error, kept.fingerprint) == (build_error(Kind.BUG), "f00d")
+
+
+async def test_a_first_run_that_succeeded_is_forgotten_on_demand(store: DeadLetterStore) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    claim = await claim_one(store, delivery.id)
+    settlement = Settlement(lease=claim.lease, state=RESOLVED, forget=True, attempts=(build_attempt(1),))
+    assert list(await store.settle([settlement], now=after(1))) == []
+    with pytest.raises(DeadLetterNotFound):
+        await store.get(delivery.id)
+    assert await find_all(store) == []
+    assert (await store.stats(now=NOW)).total == 0
+    assert list(await store.settle([settlement], now=after(1))) == [claim.lease]
+
+
+async def test_what_has_crashed_and_not_failed_is_forgotten_too(store: DeadLetterStore) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    await claim_one(store, delivery.id)
+    await rescue(store, delivery.id, now=after(31))
+    claim = await claim_one(store, delivery.id, now=after(32))
+    await store.settle([Settlement(lease=claim.lease, state=RESOLVED, forget=True)], now=after(33))
+    with pytest.raises(DeadLetterNotFound):
+        await store.get(delivery.id)
+
+
+async def test_what_has_failed_before_is_kept_as_resolved(store: DeadLetterStore) -> None:
+    lease = await running(store, build_letter())
+    await store.settle([Settlement(lease=lease, state=RESOLVED, forget=True)], now=after(1))
+    assert (await store.get(lease.dead_letter_id)).state is RESOLVED
+
+
+@pytest.mark.parametrize("state", [PENDING, EXHAUSTED])
+async def test_what_has_not_succeeded_is_never_forgotten(
+    store: DeadLetterStore, state: DeadLetterState
+) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    claim = await claim_one(store, delivery.id)
+    settlement = Settlement(
+        lease=claim.lease, state=state, retry_at=after(5), error=build_error(), forget=True
+    )
+    await store.settle([settlement], now=after(1))
+    assert (await store.get(delivery.id)).state is state
+
+
+async def test_a_forgotten_delivery_can_be_accepted_again(store: DeadLetterStore) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    claim = await claim_one(store, delivery.id)
+    await store.settle([Settlement(lease=claim.lease, state=RESOLVED, forget=True)], now=NOW)
+    (kept,) = await store.accept([delivery])
+    assert kept == (delivery.id, DeadLetterState.ACCEPTED)
+    assert await store.get(delivery.id) == delivery
+
+
 @pytest.mark.parametrize(
     ("by", "note", "expected"),
     [
@@ -126,19 +214,20 @@ async def test_the_history_is_bounded_to_the_first_and_the_latest(store: DeadLet
     full = tuple(build_attempt(number) for number in range(1, MAX_HISTORY + 1))
     lease = await running(store, build_letter(attempts=MAX_HISTORY, history=full))
     latest = build_attempt(MAX_HISTORY + 1)
-    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempt=latest)
+    settlement = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempts=(latest,))
     await store.settle([settlement], now=NOW)
     assert (await store.get(lease.dead_letter_id)).history == (full[0], *full[2:], latest)
 
 
 async def test_a_former_owner_changes_nothing(store: DeadLetterStore) -> None:
     former = await running(store, build_letter())
+    await rescue(store, former.dead_letter_id, now=after(31))
     claim = await claim_one(store, former.dead_letter_id, now=after(31), owner="worker-2")
     late = Settlement(
         lease=former,
         state=RESOLVED,
         error=build_error(Kind.BUG),
-        attempt=build_attempt(9),
+        attempts=(build_attempt(9),),
         acted_by="former",
     )
     assert list(await store.settle([late], now=after(32))) == [former]
@@ -154,7 +243,7 @@ async def test_an_owner_whose_lease_ran_out_untaken_may_still_settle(store: Dead
 async def test_a_run_is_settled_once(store: DeadLetterStore) -> None:
     lease = await running(store, build_letter())
     first = Settlement(lease=lease, state=RESOLVED)
-    second = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempt=build_attempt(2))
+    second = Settlement(lease=lease, state=PENDING, retry_at=after(1), attempts=(build_attempt(2),))
     assert list(await store.settle([first, second], now=NOW)) == [lease]
     assert list(await store.settle([second], now=NOW)) == [lease]
     kept = await store.get(lease.dead_letter_id)

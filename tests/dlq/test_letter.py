@@ -41,7 +41,11 @@ TABLE = [
     for verb, mark in zip(HEAD[1:], row[1:], strict=True)
 ]
 VERBS = [(Verb(verb), state, allowed) for verb, state, allowed in TABLE if verb != "claim"]
-CLAIMS = [(state, allowed) for verb, state, allowed in TABLE if verb == "claim"]
+CLAIMS = [
+    (state, allowed)
+    for verb, state, allowed in TABLE
+    if verb == "claim" and state is not DeadLetterState.RUNNING
+]
 
 
 def test_the_table_names_every_state_and_every_verb() -> None:
@@ -85,6 +89,18 @@ def test_a_claim_of_a_letter_at_rest_passes_where_the_table_says_so(
         check_claim("dl-1", state)
     assert f"dl-1 is {state}" in str(caught.value)
     assert ("restore it first" in str(caught.value)) is (state in CLOSED_STATES)
+
+
+@pytest.mark.parametrize("state", sorted(CLAIMABLE_STATES))
+def test_a_claim_of_a_letter_that_waits_is_refused_and_says_what_to_do(state: DeadLetterState) -> None:
+    with pytest.raises(InvalidTransition, match=r"dl-1 waits for an earlier one.* resolve or discard"):
+        check_claim("dl-1", state, waits=True)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_claim_of_a_running_letter_is_refused_as_held(waits: bool) -> None:
+    with pytest.raises(LeaseHeld, match="dl-1 is running"):
+        check_claim("dl-1", DeadLetterState.RUNNING, waits=waits)
 
 
 def test_every_state_is_either_open_or_closed() -> None:

@@ -1,0 +1,10 @@
+"""The reference store: what ``eventbus_dlq.store`` promises, in plain Python.
+
+``store`` is the face: a lock, and one call for each method. ``rows`` keeps the letters and finds them
+again, ``sequences`` keeps their order, ``taking_in`` and ``running`` hold the verbs that come before a
+run and around it, ``listing`` what a listing shows, ``processes`` who runs.
+"""
+
+from eventbus_dlq.memory.store import MemoryStore
+
+__all__ = ["MemoryStore"]

@@ -1,0 +1,145 @@
+"""A test of the tests: a store that breaks a promise does not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import broken_stores
+import pytest
+import test_accept
+import test_claim
+import test_claim_due
+import test_heartbeat
+import test_import_spool
+import test_leased_and_rescue
+import test_release
+import test_sequence_keys
+import test_sequences
+import test_settle
+from broken_stores import Breakable
+from hypothesis import HealthCheck, Phase, given, settings
+from letters import build_letter_in
+from programs import Program, programs, run
+
+from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.memory import MemoryStore
+
+Test = Callable[..., Awaitable[None]]
+
+
+async def fails(broken: type[Breakable], test: Test, *arguments: Any) -> None:
+    """Assert that a store fails a test of the suite, which a sound one passes."""
+    await test(MemoryStore(), *arguments)
+    with pytest.raises(AssertionError):
+        await test(broken(), *arguments)
+
+
+async def test_a_stale_token_that_is_accepted_is_noticed() -> None:
+    await fails(broken_stores.AcceptsStaleTokens, test_settle.test_a_former_owner_changes_nothing)
+
+
+async def test_a_row_that_accept_loses_is_noticed() -> None:
+    test = test_accept.test_one_event_is_a_delivery_for_each_of_its_handlers
+    await fails(broken_stores.LosesTheLastOfSeveral, test)
+
+
+async def test_a_letter_that_two_own_is_noticed() -> None:
+    await fails(broken_stores.HandsOutTwice, test_claim.test_an_id_asked_for_twice_is_claimed_once)
+
+
+async def test_a_sequence_that_is_leapfrogged_is_noticed() -> None:
+    await fails(broken_stores.Leapfrogs, test_sequences.test_while_one_runs_no_other_is_handed_out)
+
+
+async def test_a_follower_that_is_not_parked_is_noticed() -> None:
+    test = test_accept.test_behind_a_failure_of_the_same_key_it_is_parked
+    await fails(broken_stores.ParksNothing, test)
+
+
+async def test_keys_that_are_mixed_up_are_noticed() -> None:
+    await fails(broken_stores.MixesUpKeys, test_sequence_keys.test_keys_are_compared_as_they_are)
+
+
+async def test_a_counter_that_drifts_is_noticed() -> None:
+    test = test_settle.test_a_first_run_that_succeeded_is_forgotten_on_demand
+    await fails(broken_stores.CountsDrift, test)
+
+
+async def test_a_rescue_of_the_living_is_noticed() -> None:
+    test = test_leased_and_rescue.test_an_owner_that_still_beats_keeps_its_letter
+    await fails(broken_stores.RescuesTheLiving, test)
+
+
+async def test_poison_that_is_never_found_is_noticed() -> None:
+    test = test_leased_and_rescue.test_a_letter_that_kills_process_after_process_becomes_poison
+    await fails(broken_stores.NeverFindsPoison, test, DeadLetterState.PENDING)
+
+
+async def test_a_release_that_charges_is_noticed() -> None:
+    test = test_release.test_a_release_restores_the_state_before_uncharged
+    await fails(broken_stores.ChargesForARelease, test, build_letter_in(DeadLetterState.EXHAUSTED))
+
+
+async def test_a_token_that_goes_down_is_noticed() -> None:
+    await fails(broken_stores.LowersTokens, test_release.test_the_former_owner_is_fenced_out)
+
+
+async def test_a_spool_that_is_imported_twice_is_noticed() -> None:
+    test = test_import_spool.test_what_somebody_else_has_imported_is_not_imported_again
+    await fails(broken_stores.ImportsTwice, test, 0)
+
+
+async def test_a_spool_that_reopens_what_was_closed_is_noticed() -> None:
+    test = test_import_spool.test_a_closed_row_is_not_touched
+    await fails(broken_stores.ReopensWithASpool, test, DeadLetterState.RESOLVED, "add")
+
+
+async def test_a_lost_lease_that_is_not_told_is_noticed() -> None:
+    await fails(broken_stores.LosesNoLease, test_heartbeat.test_a_lease_that_was_rescued_is_lost)
+
+
+async def test_a_delivery_that_is_kept_twice_is_noticed() -> None:
+    test = test_accept.test_another_delivery_of_a_known_event_and_handler_is_the_known_one
+    await fails(broken_stores.AcceptsTwice, test)
+
+
+async def test_a_failure_that_is_forgotten_is_noticed() -> None:
+    test = test_settle.test_what_has_failed_before_is_kept_as_resolved
+    with pytest.raises(LookupError):
+        await test(broken_stores.ForgetsFailures())
+
+
+async def test_a_priority_that_is_ignored_is_noticed() -> None:
+    test = test_claim_due.test_the_most_urgent_come_first_whatever_their_state_and_handler
+    await fails(broken_stores.IgnoresPriority, test)
+
+
+BROKEN = sorted(Breakable.__subclasses__(), key=lambda broken: broken.__name__)
+UNSEEN = {broken_stores.MixesUpKeys}
+"""What the programs, whose few keys are all in lower case, cannot tell."""
+
+searching = settings(
+    max_examples=150,
+    phases=[Phase.generate],
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize(
+    "broken", [it for it in BROKEN if it not in UNSEEN], ids=lambda broken: broken.__name__
+)
+def test_random_programs_find_what_is_broken(broken: type[Breakable]) -> None:
+    @searching
+    @given(program=programs)
+    def no_program_fails(program: Program) -> None:
+        anyio.run(partial(run, broken(), program))
+
+    with pytest.raises((AssertionError, LookupError)):
+        no_program_fails()
