@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from eventbus_adapters.cli.db import db
 from eventbus_adapters.cli.demo import demo
 from eventbus_adapters.cli.publish import publish
 
 app = typer.Typer(
     name="eventbus",
-    help="An event bus that loses no failure: see it work, and feed it.",
+    help="An event bus that loses no failure: see it work, feed it, keep its tables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -17,3 +18,4 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(publish)
+app.add_typer(db)

@@ -47,12 +47,14 @@ def letter(shown: DeadLetter) -> Panel:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    frames = shown.error.traceback.rstrip().splitlines()
+    error = shown.error
+    assert error is not None  # it is shown because it failed
+    frames = error.traceback.rstrip().splitlines()
     rows = {
         "event": f"{shown.event_name} {shown.event_id}, tenant {shown.tenant}",
         "handler": f"{shown.handler_id}, attempts {shown.attempts}",
-        "error": f"{shown.error.type}: {shown.error.message}",
-        "caused by": "; ".join(f"{cause.type}: {cause.message}" for cause in shown.error.causes),
+        "error": f"{error.type}: {error.message}",
+        "caused by": "; ".join(f"{cause.type}: {cause.message}" for cause in error.causes),
         "raised in": "\n".join(line.strip() for line in frames[-2:]),
         "payload": json.dumps(shown.payload, ensure_ascii=False),
         "annotations": json.dumps(dict(shown.annotations), ensure_ascii=False) if shown.annotations else "",

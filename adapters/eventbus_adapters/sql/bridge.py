@@ -7,6 +7,7 @@ waiters of one loop with a single call into it.
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 T = TypeVar("T")
+_Told = TypeVar("_Told", contravariant=True)
 
 _log = structlog.get_logger("eventbus")
 
@@ -30,8 +32,8 @@ class Failed:
     error: Exception
 
 
-class Waiter(Protocol[T]):
-    """Waits, in the loop it was made in, for one outcome.
+class Answered(Protocol[_Told]):
+    """Somebody who waits for one outcome.
 
     Attributes:
         loop: what :func:`deliver` calls into; equal for the waiters of one loop.
@@ -39,16 +41,20 @@ class Waiter(Protocol[T]):
 
     loop: Any
 
-    async def wait(self) -> T:
-        """Return the outcome, or raise it. A cancellation ends the wait and not the work."""
-        ...
-
-    def answer(self, outcome: T | Failed) -> None:
+    def answer(self, outcome: _Told | Failed) -> None:
         """Wake the caller. Runs in the loop's own thread."""
         ...
 
     def lost(self, error: Exception) -> None:
         """Report a failure that nobody waits for any more."""
+        ...
+
+
+class Waiter(Answered[T], Protocol[T]):
+    """Waits in the loop it was made in."""
+
+    async def wait(self) -> T:
+        """Return the outcome, or raise it. A cancellation ends the wait and not the work."""
         ...
 
 
@@ -142,7 +148,43 @@ class _OnTrio(_Reported, Generic[T]):
         self._event.set()
 
 
-Answers: TypeAlias = "Sequence[tuple[Waiter[Any], Any]]"
+class _AtOnce:
+    """Stands for a loop where there is none: what is called into it runs at once."""
+
+    def run_sync_soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        call(*arguments)
+
+
+_AT_ONCE = _AtOnce()
+
+
+class BlockingWaiter(Generic[T]):
+    """A waiter for a thread that has no loop."""
+
+    __slots__ = ("_done", "_outcome", "loop")
+
+    def __init__(self) -> None:
+        self.loop: Any = _AT_ONCE
+        self._done = threading.Event()
+        self._outcome: T | Failed | None = None
+
+    def block(self) -> T:
+        """Block until the outcome is there; return it, or raise it."""
+        self._done.wait()
+        if isinstance(self._outcome, Failed):
+            raise self._outcome.error
+        return cast("T", self._outcome)
+
+    def answer(self, outcome: T | Failed) -> None:
+        """Wake the thread."""
+        self._outcome = outcome
+        self._done.set()
+
+    def lost(self, error: Exception) -> None:
+        """Do nothing: a thread that blocks cannot be cancelled, so somebody always waits."""
+
+
+Answers: TypeAlias = "Sequence[tuple[Answered[Any], Any]]"
 """Waiters with their outcomes; :class:`Failed` is one that raises."""
 
 
@@ -155,7 +197,7 @@ def deliver(answers: Answers) -> None:
     if all(waiting.loop is first for waiting, _ in answers):
         _call_into(first, answers)
         return
-    of_loop: dict[int, list[tuple[Waiter[Any], Any]]] = {}
+    of_loop: dict[int, list[tuple[Answered[Any], Any]]] = {}
     for waiting, outcome in answers:
         of_loop.setdefault(id(waiting.loop), []).append((waiting, outcome))
     for group in of_loop.values():

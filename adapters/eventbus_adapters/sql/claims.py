@@ -1,72 +1,115 @@
-"""``claim``, ``heartbeat``, ``settle`` and ``release``: what needs a lease, fenced by its token."""
+"""``claim``, ``heartbeat`` and ``release``: who owns a letter for how long, fenced by its token."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of
-from eventbus_adapters.sql.loading import row_by_id, save_failing, save_standing
+from eventbus_adapters.sql.encoding import microseconds
+from eventbus_adapters.sql.leasing import lease_us, take
+from eventbus_adapters.sql.loading import rows_by_ids, storable
+from eventbus_adapters.sql.locking import lock_letters, lock_rows
+from eventbus_adapters.sql.statements import Statement
 from eventbus_dlq import moves
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
 from eventbus_dlq.letter import DeadLetter, DeadLetterState, check_claim
-from eventbus_dlq.store import Claim, Lease, Settlement
+from eventbus_dlq.store import Claim, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from eventbus.errors import EventBusError
     from eventbus_adapters.sql.counts import Deltas
+
+_BEAT = Statement(
+    """WITH wanted (known_id, known_token) AS (VALUES {rows})
+    UPDATE {letters} SET lease_us = {clock} + CAST(:lease_us AS BIGINT) WHERE seq IN (
+        SELECT seq FROM wanted CROSS JOIN {letters}
+        WHERE id = known_id AND token = known_token AND state || '' = 'running'
+    ) RETURNING id, token""",
+    row=["TEXT", "BIGINT"],
+)
 
 
 def claim(
     connection: Connection, deltas: Deltas, ids: Sequence[str], *, owner: str, lease: float, now: datetime
 ) -> list[Claim | Exception]:
     """Take letters for a run; what cannot be claimed has its error in its place."""
-    return [_claim(connection, deltas, it, owner=owner, lease=lease, now=now) for it in ids]
+    lock_rows(connection, ids)
+    rows = rows_by_ids(connection, ids)
+    refused: dict[str, Exception] = {}
+    for dead_letter_id, row in rows.items():
+        try:
+            letter = understood(row)
+            check_claim(letter.id, letter.state, waits=letter.waits)
+        except (InvalidTransition, LeaseHeld) as error:
+            # without its traceback, which would keep the row and the connection alive
+            refused[dead_letter_id] = error.with_traceback(None)
+    wanted = [row for it, row in rows.items() if it not in refused]
+    claims = {it.letter.id: it for it in take(connection, deltas, wanted, owner=owner, lease=lease, now=now)}
+    outcomes: list[Claim | Exception] = []
+    for dead_letter_id in ids:
+        if dead_letter_id in claims:
+            outcomes.append(claims.pop(dead_letter_id))
+        elif dead_letter_id in refused:
+            outcomes.append(refused[dead_letter_id])
+        elif dead_letter_id in rows:
+            outcomes.append(_held_twice(dead_letter_id))
+        else:
+            outcomes.append(DeadLetterNotFound(dead_letter_id))
+    return outcomes
 
 
 def heartbeat(
     connection: Connection, deltas: Deltas, leases: Sequence[Lease], *, lease: float, now: datetime
 ) -> list[Lease]:
     """Extend leases to ``lease`` seconds from ``now``; return those that are lost."""
-    until = now + timedelta(seconds=lease)
-
-    def extend(row: Mapping[str, Any], letter: DeadLetter) -> None:
-        save_standing(connection, deltas, row, replace(letter, lease_until=until), before_of(row))
-
-    return [it for it in leases if not _held(connection, it, extend)]
-
-
-def settle(
-    connection: Connection, deltas: Deltas, settlements: Sequence[Settlement], *, now: datetime
-) -> list[Lease]:
-    """Record how claimed runs ended; return the leases that were lost."""
-
-    def settle_one(settlement: Settlement) -> bool:
-        def end(row: Mapping[str, Any], letter: DeadLetter) -> None:
-            settled = moves.settled(letter, settlement, now=now)
-            failed = (settlement.error, settlement.attempt, settlement.fingerprint, settlement.annotations)
-            if all(news is None for news in failed):
-                save_standing(connection, deltas, row, settled, None)
-            else:
-                save_failing(connection, deltas, row, settled)
-
-        return _held(connection, settlement.lease, end)
-
-    return [it.lease for it in settlements if not settle_one(it)]
+    wanted = [(it.dead_letter_id, it.token) for it in leases if storable(it.dead_letter_id, connection)]
+    lock_rows(connection, [dead_letter_id for dead_letter_id, _ in wanted])
+    held = _BEAT.over(connection, wanted, now_us=microseconds(now), lease_us=lease_us(lease))
+    extended = {tuple(row) for row in held}
+    return [it for it in leases if (it.dead_letter_id, it.token) not in extended]
 
 
 def release(connection: Connection, deltas: Deltas, leases: Sequence[Lease], *, now: datetime) -> list[Lease]:
     """Give claimed letters back to the state before, uncharged; return the leases that were lost."""
+    lock_letters(connection, [it.dead_letter_id for it in leases])
+    lost: list[Lease] = []
+    changes = Changes(connection, deltas, now=now)
+    held = Held(connection, leases)
+    for lease in leases:
+        found = held.take(lease)
+        if found is None:
+            lost.append(lease)
+            continue
+        row, letter = found
+        before = before_of(row)
+        changes.standing(row, moves.released(letter, before, now=now))
+    changes.write()
+    return lost
 
-    def give_back(row: Mapping[str, Any], letter: DeadLetter) -> None:
-        save_standing(connection, deltas, row, moves.released(letter, before_of(row), now=now), None)
 
-    return [it for it in leases if not _held(connection, it, give_back)]
+class Held:
+    """The letters that are held under leases."""
+
+    def __init__(self, connection: Connection, leases: Sequence[Lease]) -> None:
+        ids = [it.dead_letter_id for it in leases]
+        self._rows = rows_by_ids(connection, ids)
+
+    def take(self, lease: Lease) -> tuple[Mapping[str, Any], DeadLetter] | None:
+        """Return what is held under ``lease``, once; None when it is lost."""
+        row = self._rows.get(lease.dead_letter_id)
+        if row is None or row["state"] != DeadLetterState.RUNNING or row["token"] != lease.token:
+            return None
+        try:
+            letter = checked_letter_of(row)
+        except BrokenRowError:
+            return None
+        del self._rows[lease.dead_letter_id]
+        return row, letter
 
 
 def before_of(row: Mapping[str, Any]) -> DeadLetterState | None:
@@ -91,47 +134,5 @@ def understood(row: Mapping[str, Any]) -> DeadLetter:
         ) from None
 
 
-def _claim(
-    connection: Connection, deltas: Deltas, dead_letter_id: str, *, owner: str, lease: float, now: datetime
-) -> Claim | Exception:
-    row = row_by_id(connection, dead_letter_id)
-    if row is None:
-        return DeadLetterNotFound(dead_letter_id)
-    try:
-        letter = understood(row)
-        _check(letter, now)
-    except (InvalidTransition, LeaseHeld) as error:
-        return _plain(error)
-    rescued = letter.state is DeadLetterState.RUNNING
-    running = moves.claimed(letter, owner=owner, lease=lease, now=now)
-    save_standing(connection, deltas, row, running, before_of(row) if rescued else letter.state)
-    return Claim(letter=running, lease=Lease(dead_letter_id=letter.id, token=running.token), rescued=rescued)
-
-
-def _check(letter: DeadLetter, now: datetime) -> None:
-    if letter.state is not DeadLetterState.RUNNING:
-        check_claim(letter.id, letter.state)
-    elif letter.lease_until is not None and now < letter.lease_until:
-        raise LeaseHeld(
-            f"dead letter {letter.id} is run by {letter.lease_owner!r} until {letter.lease_until}; "
-            "try again when it has settled"
-        )
-
-
-def _plain(error: EventBusError) -> EventBusError:
-    """Return an error without its traceback, which would keep the row and the connection alive."""
-    return error.with_traceback(None)
-
-
-def _held(
-    connection: Connection, lease: Lease, change: Callable[[Mapping[str, Any], DeadLetter], None]
-) -> bool:
-    """Change the letter under ``lease``; return False, and change nothing, when it is lost."""
-    row = row_by_id(connection, lease.dead_letter_id)
-    if row is None or row["state"] != DeadLetterState.RUNNING or row["token"] != lease.token:
-        return False
-    try:
-        change(row, checked_letter_of(row))
-    except BrokenRowError:
-        return False
-    return True
+def _held_twice(dead_letter_id: str) -> LeaseHeld:
+    return LeaseHeld(f"dead letter {dead_letter_id} is running; try again when the run has settled")

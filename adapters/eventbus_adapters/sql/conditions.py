@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Index, Text, case, cast, exists, func, select, true
+from sqlalchemy import ColumnElement, Index, and_
 
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.loading import storable
+from eventbus_adapters.sql.portable import among, carries, contains
 from eventbus_adapters.sql.tables import (
     BY_CORRELATION,
     BY_CREATED,
@@ -18,11 +18,17 @@ from eventbus_adapters.sql.tables import (
     BY_HANDLER,
     BY_STATE,
     BY_TENANT,
+    FAILED,
+    LIVE,
+    LIVE_BY_CREATED,
     letters,
 )
+from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection, TextClause
 
     from eventbus_dlq.query import DeadLetterQuery
 
@@ -53,7 +59,24 @@ _DRIVERS = {  # the most selective first
     "tenant": BY_TENANT,
     "state": BY_STATE,
 }
+_LIVE_STATES = frozenset({DeadLetterState.ACCEPTED.value, DeadLetterState.RUNNING.value})
+_EMPTY_WHILE_LIVE = ("fingerprint", "error_type", "kind", "category", "route")
 _SEARCHED = ("event_name", "handler_id", "error_type", "error_message", "id", "event_id", "correlation_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One seek of a listing; the letters of two arms do not overlap.
+
+    Attributes:
+        index: the index whose order is followed.
+        seek: what narrows the index.
+        leftovers: conditions that are checked letter by letter.
+    """
+
+    index: Index
+    seek: ColumnElement[bool]
+    leftovers: tuple[ColumnElement[bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +84,85 @@ class Plan:
     """How a query is answered.
 
     Attributes:
-        index: the index whose order is followed.
-        seeks: what narrows the index, one condition per seek; their letters do not overlap.
-        window: conditions on the time of creation, which narrow the index further.
-        leftovers: conditions that are checked letter by letter.
+        arms: the seeks, whose letters are merged.
+        since_us: when a letter was created at the earliest, if that was asked.
+        until_us: before when it was created, if that was asked.
     """
 
-    index: Index
-    seeks: tuple[ColumnElement[bool], ...]
-    window: tuple[ColumnElement[bool], ...]
-    leftovers: tuple[ColumnElement[bool], ...]
+    arms: tuple[Arm, ...]
+    since_us: int | None
+    until_us: int | None
+
+    @property
+    def window(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions on the time of creation, which narrow every index further."""
+        created = letters.c.created_us
+        since = () if self.since_us is None else (created >= self.since_us,)
+        return since if self.until_us is None else (*since, created < self.until_us)
+
+    def spans(self, created_us: int) -> bool:
+        """Tell whether what was created then is asked for."""
+        return (self.since_us is None or created_us >= self.since_us) and (
+            self.until_us is None or created_us < self.until_us
+        )
 
 
-def plan_of(query: DeadLetterQuery) -> Plan | None:
+def plan_of(query: DeadLetterQuery, connection: Connection) -> Plan | None:
     """Return how to answer ``query``, or None when nothing can match it."""
-    wanted = {name: _storable_texts(query.values(name)) for name in (*_COLUMN_OF, "tag")}
+    wanted = {name: _storable_texts(query.values(name), connection) for name in (*_COLUMN_OF, "tag")}
     numbers = _storable_numbers(query.priority)
     if any(values is not None and not values for values in (*wanted.values(), numbers)):
         return None
-    if query.text is not None and not storable(query.text):
+    if query.text is not None and not storable(query.text, connection):
         return None
     tags = wanted.pop("tag")
     sets = {name: values for name, values in wanted.items() if values is not None}
+    others = tuple(_others(query, numbers, tags))
+    arms = list(_failed_arms(sets, others))
+    if _may_be_live(sets):
+        every = [_one_of(_COLUMN_OF[name], values) for name, values in sets.items()]
+        arms.append(Arm(LIVE_BY_CREATED, _literally(LIVE), (*every, *others)))
+    since = None if query.since is None else microseconds(query.since)
+    until = None if query.until is None else microseconds(query.until)
+    return Plan(tuple(arms), since, until)
+
+
+def _failed_arms(sets: Mapping[str, list[str]], others: tuple[ColumnElement[bool], ...]) -> Iterable[Arm]:
     driver = next((name for name in _DRIVERS if name in sets and len(sets[name]) <= MAX_SEEKS), None)
-    seeks = [true()] if driver is None else [_COLUMN_OF[driver] == value for value in sets.pop(driver)]
-    leftovers = [_one_of(_COLUMN_OF[name], values) for name, values in sets.items()]
+    rest = [_one_of(_COLUMN_OF[name], values) for name, values in sets.items() if name != driver]
+    if driver is None:
+        yield Arm(BY_CREATED, _literally(FAILED), (*rest, *others))
+        return
+    for value in sets[driver]:
+        seek = and_(_literally(FAILED), _COLUMN_OF[driver] == value)
+        yield Arm(_DRIVERS[driver], seek, (*rest, *others))
+
+
+def _may_be_live(sets: Mapping[str, list[str]]) -> bool:
+    """Tell whether letters that have never failed may be among what is asked for."""
+    states = sets.get("state")
+    if states is not None and not _LIVE_STATES.intersection(states):
+        return False
+    return all("" in sets[name] for name in _EMPTY_WHILE_LIVE if name in sets)
+
+
+def _literally(condition: TextClause) -> ColumnElement[bool]:
+    return and_(condition)
+
+
+def _others(
+    query: DeadLetterQuery, numbers: list[int] | None, tags: list[str] | None
+) -> Iterable[ColumnElement[bool]]:
     if numbers is not None:
-        leftovers.append(letters.c.priority.in_(numbers))
+        yield letters.c.priority.in_(numbers)
     if tags is not None:
-        leftovers.append(_tagged(tags))
+        yield carries(letters.c.tags, tags)
     if query.text is not None:
-        searched = [letters.c[name] for name in _SEARCHED]
-        leftovers.append(func.eventbus_contains(query.text.lower(), *searched) == 1)
-    index = BY_CREATED if driver is None else _DRIVERS[driver]
-    return Plan(index, tuple(seeks), tuple(_window(query)), tuple(leftovers))
+        yield contains(query.text, [letters.c[name] for name in _SEARCHED])
 
 
-def _window(query: DeadLetterQuery) -> Iterable[ColumnElement[bool]]:
-    if query.since is not None:
-        yield letters.c.created_us >= microseconds(query.since)
-    if query.until is not None:
-        yield letters.c.created_us < microseconds(query.until)
-
-
-def _storable_texts(values: frozenset[str] | None) -> list[str] | None:
-    return None if values is None else sorted(value for value in values if storable(value))
+def _storable_texts(values: frozenset[str] | None, connection: Connection) -> list[str] | None:
+    return None if values is None else sorted(value for value in values if storable(value, connection))
 
 
 def _storable_numbers(values: int | Iterable[int] | None) -> list[int] | None:
@@ -118,11 +175,4 @@ def _storable_numbers(values: int | Iterable[int] | None) -> list[int] | None:
 def _one_of(column: ColumnElement[Any], values: list[str]) -> ColumnElement[bool]:
     if len(values) <= _MAX_PARAMETERS:
         return column.in_(values)
-    return column.in_(select(func.json_each(json.dumps(values)).table_valued("value").c.value))
-
-
-def _tagged(tags: list[str]) -> ColumnElement[bool]:
-    """Return the condition that a letter carries one of ``tags``; broken JSON carries none."""
-    readable = case((func.json_valid(letters.c.tags) == 1, letters.c.tags), else_="[]")
-    carried = func.json_each(readable).table_valued("value")
-    return exists(select(carried.c.value).where(_one_of(cast(carried.c.value, Text), tags)))
+    return among(column, values)

@@ -1,14 +1,21 @@
-"""The counter rows: kept in the transaction of the change that they count."""
+"""The counter rows: kept in the transaction of the change that they count.
+
+SQLite has one writer, who adds to them. Where transactions run side by side, and in one of the
+application's own, deltas are appended instead: all of them would wait for the same few rows.
+"""
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import ColumnElement, case, literal_column
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from eventbus_adapters.sql.prepared import Prepared
+from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import counts
+from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +30,15 @@ TENANT_MARK = "="
 """Stands before every tenant among the counters; no tenant at all is the empty text."""
 
 KEY = ("tenant", "event_name", "handler_id", "kind", "category", "route", "state")
+_ACCEPTED = DeadLetterState.ACCEPTED.value
 _ZERO: ColumnElement[int] = literal_column("0")
 _SECOND_US = 1_000_000
 SUMS = ("letters", "attempts", "created_s", "created_rest_us")
+
+COUNTED: tuple[str, ...] = (*KEY, "attempts", "created_us")
+"""The columns of a letter that the counters are about."""
+
+_rest_of = itemgetter(*KEY[1:])
 
 
 def tenant_key(tenant: str | None) -> str:
@@ -46,7 +59,7 @@ class Deltas:
 
     def add(self, row: Mapping[str, Any], sign: int) -> None:
         """Count one row of ``letters`` in (1) or out (-1)."""
-        key = (tenant_key(row["tenant"]), *(row[name] for name in KEY[1:]))
+        key = (tenant_key(row["tenant"]), *_rest_of(row))
         attempts = row["attempts"] if isinstance(row["attempts"], int) else 0  # a text, written by hand
         self.count(key, sign, sign * attempts, sign * row["created_us"])
 
@@ -57,15 +70,49 @@ class Deltas:
         sums[1] += attempts
         sums[2] += created_us
 
-    def write(self, connection: Connection) -> None:
-        """Add everything to the counter rows."""
-        rows = [
+    @property
+    def accepts(self) -> bool:
+        """Whether there is more to run for the first time than before."""
+        return any(key[-1] == _ACCEPTED and sums[0] > 0 for key, sums in self._of.items())
+
+    def write(self, connection: Connection) -> int:
+        """Add everything to the counters; return how many rows wait for being folded because of it.
+
+        On PostgreSQL it is appended, see ``folding``. On SQLite what sessions have appended is added first.
+        """
+        if connection.dialect.name != "sqlite":
+            return self.append(connection)
+        rows = self._rows()
+        if rows:
+            if _APPENDED.run(connection):
+                _add_appended(connection)
+            _ADD.many(connection, rows)
+        return 0
+
+    def append(self, connection: Connection) -> int:
+        """Append everything, for a later fold; return how many rows it were.
+
+        This is what is fit for a transaction that may be long.
+        """
+        rows = self._rows()
+        _APPEND.over(connection, rows)
+        return len(rows)
+
+    def _rows(self) -> list[tuple[Value, ...]]:
+        return [
             (*key, letters, attempts, *divmod(created_us, _SECOND_US))
             for key, (letters, attempts, created_us) in self._of.items()
             if letters or attempts or created_us
         ]
-        if rows:
-            _ADD.many(connection, rows)
+
+
+def _add_appended(connection: Connection) -> None:
+    sums: dict[Key, list[int]] = {}
+    for row in _TAKE_APPENDED.run(connection):
+        known = sums.setdefault(tuple(row[: len(KEY)]), [0] * len(SUMS))
+        for place, value in enumerate(row[len(KEY) :]):
+            known[place] += value
+    _ADD.many(connection, [(*key, *values) for key, values in sums.items()])
 
 
 def _upsert(insert: Any) -> Any:
@@ -76,4 +123,11 @@ def _upsert(insert: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=list(KEY), set_=kept)
 
 
-_ADD = Prepared({"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}, (*KEY, *SUMS))
+_ADD = Prepared(_upsert(sqlite.insert), (*KEY, *SUMS))
+_APPEND = Statement(
+    "INSERT INTO {count_deltas} ({columns}) VALUES {rows}",
+    columns=", ".join((*KEY, *SUMS)),
+    row=[*("TEXT" for _ in KEY), *("BIGINT" for _ in SUMS)],
+)
+_APPENDED = Statement("SELECT seq FROM {count_deltas} LIMIT 1")
+_TAKE_APPENDED = Statement("DELETE FROM {count_deltas} RETURNING {columns}", columns=", ".join((*KEY, *SUMS)))

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_ERROR = ErrorRecord("", "", "", None, Kind.UNKNOWN, Category.UNKNOWN, Route.REVIEW)
+_NO_WIDE_ERROR = b"null"
 _DEFAULT_POLICY = RetryPolicy()
-_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
+"""What reading a column raises when it is broken."""
 
 
 class BrokenRowError(ValueError):
@@ -77,7 +78,7 @@ def _strict(row: Mapping[str, Any]) -> _Read:
         value = row[name]
         try:
             return form(value)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise BrokenRowError(f"{name}={str(value)[:80]!r} cannot be understood") from None
 
     return read
@@ -87,13 +88,14 @@ def _lenient(row: Mapping[str, Any]) -> _Read:
     def read(name: str, form: Callable[[Any], T], default: T, /) -> T:
         try:
             return form(row[name])
-        except _UNREADABLE:
+        except UNREADABLE:
             return default
 
     return read
 
 
 def _summary(read: _Read) -> DeadLetterSummary:
+    kind, category, route = _sort_of(read)
     return DeadLetterSummary(
         id=read("id", _text, ""),
         event_id=read("event_id", _text, ""),
@@ -103,7 +105,7 @@ def _summary(read: _Read) -> DeadLetterSummary:
         user_id=read("user_id", _text_or_none, None),
         correlation_id=read("correlation_id", _text, ""),
         priority=read("priority", _int, 5),
-        tags=read("tags", _texts, ()),
+        tags=read("tags", texts_of, ()),
         state=read("state", DeadLetterState, DeadLetterState.EXHAUSTED),
         reason=read("reason", _reason, None),
         attempts=read("attempts", _int, 0),
@@ -116,12 +118,23 @@ def _summary(read: _Read) -> DeadLetterSummary:
         fingerprint=read("fingerprint", _text, ""),
         error_type=read("error_type", _text, ""),
         error_message=read("error_message", _text, ""),
-        kind=read("kind", Kind, Kind.UNKNOWN).value,
-        category=read("category", Category, Category.UNKNOWN).value,
-        route=read("route", Route, Route.REVIEW).value,
+        kind=kind,
+        category=category,
+        route=route,
         acted_by=read("acted_by", _text_or_none, None),
         note=read("note", _text_or_none, None),
         token=read("token", _int, 0),
+    )
+
+
+def _sort_of(read: _Read) -> tuple[str, str, str]:
+    """Return kind, category and route; all three are empty while a letter has not failed."""
+    if read("kind", _text, "") == "":
+        return read("kind", _nothing, ""), read("category", _nothing, ""), read("route", _nothing, "")
+    return (
+        read("kind", Kind, Kind.UNKNOWN).value,
+        read("category", Category, Category.UNKNOWN).value,
+        read("route", Route, Route.REVIEW).value,
     )
 
 
@@ -142,10 +155,10 @@ def _letter(read: _Read) -> DeadLetter:
         source=read("source", _text_or_none, None),
         ordering_key=read("ordering_key", _text_or_none, None),
         priority=read("priority", _int, 5),
-        headers=read("headers", _headers, {}),
-        tags=read("tags", _texts, ()),
-        annotations=read("annotations", _mapping, {}),
-        redelivery=read("redelivery", _policy, _DEFAULT_POLICY),
+        headers=read("headers", headers_of, {}),
+        tags=read("tags", texts_of, ()),
+        annotations=read("annotations", mapping_of, {}),
+        redelivery=read("redelivery", policy_of, _DEFAULT_POLICY),
         state=read("state", DeadLetterState, DeadLetterState.EXHAUSTED),
         reason=read("reason", _reason, None),
         attempts=read("attempts", _int, 0),
@@ -163,12 +176,15 @@ def _letter(read: _Read) -> DeadLetter:
         token=read("token", _int, 0),
         lease_owner=read("lease_owner", _text_or_none, None),
         lease_until=read("lease_us", _moment_or_none, None),
+        waits=read("waits", _flag, False),
     )
 
 
-def _error(read: _Read) -> ErrorRecord:
+def _error(read: _Read) -> ErrorRecord | None:
+    if read("error", lambda value: bytes(value) == _NO_WIDE_ERROR, False) and read("kind", _text, "") == "":
+        return None
     nothing: Mapping[str, Any] = {"message": None, "traceback": "", "causes": []}
-    wide = read("error", _mapping, nothing)
+    wide = read("error", mapping_of, nothing)
     shown = read("error_message", _text, "")
     return ErrorRecord(
         type=read("error_type", _text, ""),
@@ -182,11 +198,11 @@ def _error(read: _Read) -> ErrorRecord:
     )
 
 
-def _history(value: Any, last: ErrorRecord) -> tuple[Attempt, ...]:
+def _history(value: Any, last: ErrorRecord | None) -> tuple[Attempt, ...]:
     return tuple(_attempt(item, last) for item in _list(value))
 
 
-def _attempt(item: Any, last: ErrorRecord) -> Attempt:
+def _attempt(item: Any, last: ErrorRecord | None) -> Attempt:
     return Attempt(
         number=_int(item["number"]),
         started_at=moment_of(item["started_us"]),
@@ -195,7 +211,7 @@ def _attempt(item: Any, last: ErrorRecord) -> Attempt:
     )
 
 
-def _attempt_error(value: Any, last: ErrorRecord) -> ErrorRecord | None:
+def _attempt_error(value: Any, last: ErrorRecord | None) -> ErrorRecord | None:
     if value is None:
         return None
     if value == LAST:
@@ -240,6 +256,16 @@ def _text_or_none(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 
+def _flag(value: Any) -> bool:
+    return bool(_int(value))
+
+
+def _nothing(value: Any) -> str:
+    if value != "":
+        raise ValueError(value)
+    return ""
+
+
 def _int(value: Any) -> int:
     if not isinstance(value, int):
         raise TypeError(value)
@@ -277,21 +303,27 @@ def _list(value: Any) -> Sequence[Any]:
     return cast("Sequence[Any]", decoded)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def texts_of(value: Any) -> tuple[str, ...]:
+    """Return a JSON list of texts; raises one of ``UNREADABLE``."""
     return () if value == "[]" else tuple(_text(item) for item in _list(value))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object; raises one of ``UNREADABLE``."""
+    if value == b"{}":
+        return {}
     decoded = from_json(value)
     if not isinstance(decoded, dict):
         raise TypeError(value)
     return cast("dict[str, Any]", decoded)
 
 
-def _headers(value: Any) -> Mapping[str, str]:
-    return {name: _text(text) for name, text in _mapping(value).items()}
+def headers_of(value: Any) -> Mapping[str, str]:
+    """Return a JSON object of texts; raises one of ``UNREADABLE``."""
+    return {name: _text(text) for name, text in mapping_of(value).items()}
 
 
 @lru_cache(maxsize=256)
-def _policy(value: Any) -> RetryPolicy:
-    return RetryPolicy(**_mapping(value))
+def policy_of(value: Any) -> RetryPolicy:
+    """Return a schedule; raises one of ``UNREADABLE``."""
+    return RetryPolicy(**mapping_of(value))

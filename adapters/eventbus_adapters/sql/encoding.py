@@ -23,7 +23,7 @@ Value: TypeAlias = "str | int | bytes | None"
 ROW = tuple(column.name for column in letters.columns if column.name != "seq")
 """The columns that :func:`row_of` fills, in its order."""
 
-STANDING = ROW[ROW.index("state") : ROW.index("note") + 1]
+STANDING = ROW[ROW.index("state") : ROW.index("queued_us") + 1]
 """The columns that :func:`standing_of` fills, in its order."""
 
 SUMMARY_MESSAGE = 500
@@ -44,8 +44,8 @@ def microseconds(moment: datetime) -> int:
     return since.days * _DAY_US + since.seconds * _SECOND_US + since.microseconds
 
 
-def row_of(letter: DeadLetter, before: DeadLetterState | None = None) -> tuple[Value, ...]:
-    """Return the columns ``ROW`` of a letter; ``before`` is the state that a release restores.
+def row_of(letter: DeadLetter, *, queued_at: datetime | None = None) -> tuple[Value, ...]:
+    """Return the columns ``ROW`` of a letter; ``queued_at`` as in :func:`standing_of`, else its creation.
 
     Raises:
         ValueError: a header or annotation has no JSON form.
@@ -66,30 +66,30 @@ def row_of(letter: DeadLetter, before: DeadLetterState | None = None) -> tuple[V
         letter.priority,
         microseconds(letter.occurred_at),
         microseconds(letter.created_at),
-        *standing_of(letter, before),
+        *standing_of(letter, queued_at or letter.created_at),
         letter.fingerprint,
-        error.type,
-        error.message[:SUMMARY_MESSAGE],
-        error.code,
-        _TEXT[error.kind],
-        _TEXT[error.category],
-        _TEXT[error.route],
+        *(_NO_FAILURE if error is None else _failure(error)),
         _policy_text(letter.redelivery),
         to_json(letter.tags).decode() if letter.tags else "[]",
         to_json(dict(letter.headers)) if letter.headers else b"{}",
         to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
         letter.payload_json,
-        _wide_error(error),
-        _history(letter.history, error),
+        _NO_WIDE_ERROR if error is None else _wide_error(error),
+        _history(letter.history, error) if letter.history else b"[]",
     )
 
 
-def standing_of(letter: DeadLetter, before: DeadLetterState | None) -> tuple[Value, ...]:
-    """Return the columns ``STANDING`` of a letter: what every verb may change."""
+def standing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
+    """Return the columns ``STANDING`` of a letter that was not claimed: what every verb may change.
+
+    ``queued_at`` is since when it can be claimed, if it is accepted and does not wait.
+    """
+    state = letter.state
+    accepted = state is DeadLetterState.ACCEPTED
     return (
-        _TEXT[letter.state],
+        _TEXT[state],
         None if letter.reason is None else _TEXT[letter.reason],
-        None if before is None else _TEXT[before],
+        None,
         letter.attempts,
         letter.retries,
         letter.crashes,
@@ -101,6 +101,9 @@ def standing_of(letter: DeadLetter, before: DeadLetterState | None) -> tuple[Val
         None if letter.lease_until is None else microseconds(letter.lease_until),
         letter.acted_by,
         letter.note,
+        int(letter.error is None and (accepted or state is DeadLetterState.RUNNING)),
+        int(letter.waits),
+        microseconds(queued_at) if accepted and not letter.waits else None,
     )
 
 
@@ -108,6 +111,21 @@ _TEXT: dict[str, str] = {
     word: str(word) for words in (DeadLetterState, Reason, Kind, Category, Route) for word in words
 }
 """What is stored for the members of enumerations: plain texts, because sqlite3 adapts all others."""
+
+
+_NO_FAILURE: tuple[Value, ...] = ("", "", None, "", "", "")
+_NO_WIDE_ERROR = b"null"
+
+
+def _failure(error: ErrorRecord) -> tuple[Value, ...]:
+    return (
+        error.type,
+        error.message[:SUMMARY_MESSAGE],
+        error.code,
+        _TEXT[error.kind],
+        _TEXT[error.category],
+        _TEXT[error.route],
+    )
 
 
 @lru_cache(maxsize=256)
@@ -133,11 +151,11 @@ def _only_traceback(traceback: str) -> bytes:
     return to_json({"message": None, "traceback": traceback, "causes": []})
 
 
-def _history(history: tuple[Attempt, ...], last: ErrorRecord) -> bytes:
+def _history(history: tuple[Attempt, ...], last: ErrorRecord | None) -> bytes:
     return f"[{','.join([_attempt(attempt, last) for attempt in history])}]".encode()
 
 
-def _attempt(attempt: Attempt, last: ErrorRecord) -> str:
+def _attempt(attempt: Attempt, last: ErrorRecord | None) -> str:
     number, started, ended, error = attempt
     shown = "null" if error is None else _LAST_JSON if error is last or error == last else _whole_error(error)
     return (

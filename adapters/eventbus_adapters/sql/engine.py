@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -28,7 +29,8 @@ Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 Mode: TypeAlias = Literal["write", "read"]
 
 _MAX_BUSY_SECONDS = 2_000_000.0  # SQLite counts milliseconds in 31 bits
-_LOCK_POLL = 0.01  # seconds
+_LOCK_POLL = (0.0003, 0.002)  # seconds, from and to
+_PRIMARY = 0xFF  # an extended result code keeps the primary one in its lowest byte
 _CACHE_KIB = {"write": 65_536, "read": 8_192}
 _BEGIN = {"write": "BEGIN IMMEDIATE", "read": "BEGIN"}
 
@@ -61,12 +63,29 @@ class Database:
         Raises:
             StoreUnavailable: the file cannot be written, or its tables are not the ones of this code.
         """
+        self.create_file()
         try:
-            self._create()
+            with self._engines["write"].begin() as connection:
+                prepare(connection, self)
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise unavailable(self, error) from error
 
-    def _create(self) -> None:
+    def create_file(self) -> None:
+        """Create the file if it is missing, and have it use a write-ahead log; the tables are left alone.
+
+        Raises:
+            StoreUnavailable: the file cannot be written.
+        """
+        try:
+            self._create_file()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise unavailable(self, error) from error
+
+    def unavailable(self, error: BaseException) -> StoreUnavailable:
+        """Return what a caller is told of an error."""
+        return unavailable(self, error)
+
+    def _create_file(self) -> None:
         if self.path.is_dir():
             raise StoreUnavailable(f"{self.path} is a directory; name a file in it", retryable=False)
         if not self.path.parent.is_dir():
@@ -80,8 +99,6 @@ class Database:
             self._enter_wal(connection)
         finally:
             connection.close()
-        with self._engines["write"].begin() as opened:
-            prepare(opened, self)
 
     def connect(self, mode: Mode) -> Connection:
         """Open a connection for the calling thread; the file must exist."""
@@ -111,7 +128,12 @@ class Database:
         engine.dialect.statement_compiler = _HintedCompiler
 
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(_BEGIN[mode])
+            opened = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+            opened.execute("PRAGMA busy_timeout=0")  # see _patiently
+            try:
+                self._patiently(lambda: opened.execute(_BEGIN[mode]))
+            finally:
+                opened.execute(f"PRAGMA busy_timeout={round(self._busy_timeout * 1_000)}")
 
         event.listen(engine, "begin", begin)
         return engine
@@ -136,15 +158,20 @@ class Database:
             )
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """Ask again while the file is locked: SQLite does not wait by itself when the log's mode changes."""
+        """Ask again while the file is locked.
+
+        SQLite does not wait by itself when the log's mode changes. For a transaction it would, but it asks
+        the more rarely the longer it has waited, up to a tenth of a second: among many processes those
+        that wait longest lose to those that have just come, until one of them gives up.
+        """
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
                 return ask()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
-                time.sleep(_LOCK_POLL)
+                time.sleep(random.uniform(*_LOCK_POLL))  # noqa: S311  # so that those who wait take turns
 
 
 class Held:
@@ -173,6 +200,14 @@ class Held:
         except BaseException:
             connection.rollback()
             raise
+
+    def repeats(self, error: Exception, tries: int) -> bool:
+        """Say no: SQLite waits for others by itself, see ``busy_timeout``."""
+        return False
+
+    def unavailable(self, error: BaseException) -> StoreUnavailable:
+        """Return what a caller is told of an error."""
+        return unavailable(self._database, error)
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another one."""

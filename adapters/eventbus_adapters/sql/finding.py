@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
-from eventbus_adapters.sql.conditions import Plan, plan_of
+from eventbus_adapters.sql.conditions import Arm, Plan, plan_of
 from eventbus_adapters.sql.cursor import Position, cursor_of
 from eventbus_adapters.sql.decoding import summary_of
 from eventbus_adapters.sql.encoding import ROW
@@ -49,11 +49,11 @@ def find(
     connection: Connection, query: DeadLetterQuery, *, limit: int, after: Position | None, order: Order
 ) -> Page:
     """Return a page of summaries; see ``DeadLetterStore.find``."""
-    plan = plan_of(query)
+    plan = plan_of(query, connection)
     if plan is None:
         return Page((), None)
     listing = _Listing(connection, plan, order, limit)
-    found = [listing.seek(condition, after) for condition in plan.seeks]
+    found = [listing.seek(arm, after) for arm in plan.arms]
     horizons = [it.horizon for it in found if it.horizon is not None]
     rows = [row for it in found for row in it.rows]
     if len(found) > 1:
@@ -79,15 +79,15 @@ class _Listing:
         self._plan = plan
         self._newest = order == "newest"
         self._limit = limit
-        self._budget = max(EXAMINED // len(plan.seeks), _MIN_EXAMINED)
+        self._budget = max(EXAMINED // len(plan.arms), _MIN_EXAMINED)
 
-    def seek(self, condition: ColumnElement[bool], after: Position | None) -> _Found:
-        """Return what follows ``after`` under one condition on the index."""
+    def seek(self, arm: Arm, after: Position | None) -> _Found:
+        """Return what follows ``after`` in one arm."""
         rows: list[Mapping[str, Any]] = []
         for stretch in self._stretches(after):
-            within = and_(condition, *self._plan.window, stretch)
-            horizon = self._horizon(within)
-            rows += self._rows(within, horizon, self._limit + 1 - len(rows))
+            within = and_(arm.seek, *stretch)
+            horizon = self._horizon(arm, within)
+            rows += self._rows(arm, within, horizon, self._limit + 1 - len(rows))
             if horizon is not None or len(rows) > self._limit:
                 return _Found(rows, horizon)
         return _Found(rows, None)
@@ -96,32 +96,31 @@ class _Listing:
         """Tell whether ``position`` comes after ``horizon`` in this listing's order."""
         return position < horizon if self._newest else position > horizon
 
-    def _stretches(self, after: Position | None) -> Iterator[ColumnElement[bool]]:
-        """Yield what comes behind ``after``: SQLite seeks each part, and not the two as one condition."""
-        created, seq = letters.c.created_us, letters.c.seq
-        if after is None:
-            yield and_(True)
-            return
-        same, further = created == after.created_us, created > after.created_us
-        if self._newest:
-            yield and_(same, seq < after.seq)
-            yield created < after.created_us
-        else:
-            yield and_(same, seq > after.seq)
-            yield further
+    def _stretches(self, after: Position | None) -> Iterator[tuple[ColumnElement[bool], ...]]:
+        """Yield what comes behind ``after``: SQLite seeks each part, and not the two as one condition.
 
-    def _horizon(self, within: ColumnElement[bool]) -> Position | None:
+        Nor does it seek a moment that is also said to be in a window, so that is decided here.
+        """
+        created, seq, window = letters.c.created_us, letters.c.seq, self._plan.window
+        if after is None:
+            yield window
+            return
+        if self._plan.spans(after.created_us):
+            yield created == after.created_us, seq < after.seq if self._newest else seq > after.seq
+        yield *window, created < after.created_us if self._newest else created > after.created_us
+
+    def _horizon(self, arm: Arm, within: ColumnElement[bool]) -> Position | None:
         """Return the last position that may be examined, or None when there are not so many."""
-        if not self._plan.leftovers:
+        if not arm.leftovers:
             return None
-        keys = self._ordered(select(letters.c.created_us, letters.c.seq).where(within))
+        keys = self._ordered(arm, select(letters.c.created_us, letters.c.seq).where(within))
         found = self._connection.execute(keys.limit(1).offset(self._budget - 1)).first()
         return None if found is None else Position(*found)
 
     def _rows(
-        self, within: ColumnElement[bool], horizon: Position | None, limit: int
+        self, arm: Arm, within: ColumnElement[bool], horizon: Position | None, limit: int
     ) -> Sequence[Mapping[str, Any]]:
-        statement = self._ordered(select(*_SHOWN).where(within, *self._plan.leftovers)).limit(limit)
+        statement = self._ordered(arm, select(*_SHOWN).where(within, *arm.leftovers)).limit(limit)
         if horizon is not None:
             statement = statement.where(*self._up_to(horizon))
         return rows_of(self._connection.execute(statement))
@@ -132,8 +131,8 @@ class _Listing:
             return created >= horizon.created_us, or_(created > horizon.created_us, seq >= horizon.seq)
         return created <= horizon.created_us, or_(created < horizon.created_us, seq <= horizon.seq)
 
-    def _ordered(self, statement: _Selected) -> _Selected:
+    def _ordered(self, arm: Arm, statement: _Selected) -> _Selected:
         columns = (letters.c.created_us, letters.c.seq)
         keys = [column.desc() for column in columns] if self._newest else list(columns)
-        pinned = f"INDEXED BY {self._plan.index.name}"  # without statistics the planner takes any index
+        pinned = f"INDEXED BY {arm.index.name}"  # without statistics the planner takes any index
         return statement.with_hint(letters, pinned, "sqlite").order_by(*keys)

@@ -1,59 +1,54 @@
-"""Reading and writing whole rows, within a transaction of the caller."""
+"""Finding whole rows, within a transaction of the caller."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select
 
-from eventbus_adapters.sql.encoding import ROW, STANDING, row_of, standing_of
 from eventbus_adapters.sql.prepared import Prepared
+from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import letters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy import Connection, CursorResult
 
-    from eventbus_adapters.sql.counts import Deltas
-    from eventbus_dlq.letter import DeadLetter, DeadLetterState
-
 _BIGGEST = 2**63 - 1
+_COLUMNS = tuple(column.name for column in letters.columns)
 
-FAILING = (
-    *STANDING,
-    *(name for name in ROW[ROW.index("fingerprint") :] if name not in {"tags", "headers", "payload"}),
-)
-"""The columns that a further failure changes."""
-
-EVERYTHING = tuple(name for name in ROW if name not in {"id", "event_id", "handler_id"})
-"""The columns that are not how a letter is known."""
-
-_BY_ID = Prepared(
-    select(letters).where(letters.c.id == bindparam("known_id")).with_for_update(), ["known_id"]
-)
+_BY_ID = Prepared(select(letters).where(letters.c.id == bindparam("known_id")), ["known_id"])
 _BY_KEY = Prepared(
     select(letters)
     .where(letters.c.event_id == bindparam("event"), letters.c.handler_id == bindparam("handler"))
     .with_for_update(),
     ["event", "handler"],
 )
+_BY_IDS = Statement(
+    """WITH wanted (known_id) AS (VALUES {rows})
+    SELECT {columns} FROM wanted CROSS JOIN {letters} WHERE id = known_id {sure}""",
+    row=["TEXT"],
+    columns=", ".join(_COLUMNS),
+)
 
 
-def storable(value: str | int) -> bool:
+def storable(value: str | int, connection: Connection | None = None) -> bool:
     """Tell whether a database can hold ``value``; it has no row for what it cannot hold."""
     if isinstance(value, int):
         return -_BIGGEST <= value <= _BIGGEST
+    if connection is not None and connection.dialect.name == "postgresql" and "\x00" in value:
+        return False
     try:
         value.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\x00" not in value  # PostgreSQL has no text with it, and the bus lets none in
 
 
 def row_by_id(connection: Connection, dead_letter_id: str) -> Mapping[str, Any] | None:
     """Return the whole row of a letter, or None."""
-    if not storable(dead_letter_id):
+    if not storable(dead_letter_id, connection):
         return None
     return _first(_BY_ID.run(connection, dead_letter_id))
 
@@ -61,6 +56,12 @@ def row_by_id(connection: Connection, dead_letter_id: str) -> Mapping[str, Any] 
 def row_by_key(connection: Connection, event_id: str, handler_id: str) -> Mapping[str, Any] | None:
     """Return the whole row of an event and handler, or None."""
     return _first(_BY_KEY.run(connection, event_id, handler_id))
+
+
+def rows_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the whole rows of those of ``ids`` that are known."""
+    wanted = [(it,) for it in dict.fromkeys(ids) if storable(it, connection)]
+    return {row.id: dict(zip(_COLUMNS, row, strict=True)) for row in _BY_IDS.over(connection, wanted)}
 
 
 def _first(result: CursorResult[Any]) -> Mapping[str, Any] | None:
@@ -72,54 +73,3 @@ def rows_of(result: CursorResult[Any]) -> list[dict[str, Any]]:
     """Return all rows of a result by the names of their columns."""
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result]
-
-
-def _saving(names: Sequence[str]) -> Prepared:
-    values: list[tuple[str, Any]] = [(name, bindparam(f"new_{name}")) for name in names]
-    return Prepared(
-        update(letters).where(letters.c.seq == bindparam("row_seq")).ordered_values(*values),
-        [*(f"new_{name}" for name in names), "row_seq"],
-    )
-
-
-_SAVE_STANDING = _saving(STANDING)
-_SAVE_FAILING = _saving(FAILING)
-_SAVE_EVERYTHING = _saving(EVERYTHING)
-
-
-def save_standing(
-    connection: Connection,
-    deltas: Deltas,
-    row: Mapping[str, Any],
-    letter: DeadLetter,
-    before: DeadLetterState | None,
-) -> None:
-    """Write where ``letter`` stands now into its ``row``; its error and history stay as they are."""
-    values = standing_of(letter, before)
-    _SAVE_STANDING.run(connection, *values, row["seq"])
-    deltas.move(row, {**row, **dict(zip(STANDING, values, strict=True))})
-
-
-def save_failing(connection: Connection, deltas: Deltas, row: Mapping[str, Any], letter: DeadLetter) -> None:
-    """Write where ``letter`` stands now, and how it failed, into its ``row``."""
-    _save(connection, deltas, row, letter, _SAVE_FAILING, FAILING)
-
-
-def save_everything(
-    connection: Connection, deltas: Deltas, row: Mapping[str, Any], letter: DeadLetter
-) -> None:
-    """Write ``letter`` over its ``row``; only its id, event id and handler id stay."""
-    _save(connection, deltas, row, letter, _SAVE_EVERYTHING, EVERYTHING)
-
-
-def _save(
-    connection: Connection,
-    deltas: Deltas,
-    row: Mapping[str, Any],
-    letter: DeadLetter,
-    saving: Prepared,
-    names: Sequence[str],
-) -> None:
-    after = dict(zip(ROW, row_of(letter), strict=True))
-    saving.run(connection, *(after[name] for name in names), row["seq"])
-    deltas.move(row, {**row, **{name: after[name] for name in names}})

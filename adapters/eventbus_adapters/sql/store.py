@@ -1,104 +1,146 @@
-"""``SqlStore``: the dead-letter store in an SQLite file. No logic of its own: it hands work to threads."""
+"""``SqlStore``: the dead-letter store in an SQL database. No logic of its own: it hands work to threads."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from anyio import to_thread
 from pydantic_core import PydanticSerializationError
 
-from eventbus_adapters.sql import claims, finding, totals, verbs
-from eventbus_adapters.sql.bridge import waiter
+from eventbus_adapters.sql import (
+    claims,
+    due,
+    finding,
+    processes,
+    rescuing,
+    sequences,
+    settling,
+    spooling,
+    totals,
+    verbs,
+)
+from eventbus_adapters.sql.after_commit import AfterCommit
+from eventbus_adapters.sql.bridge import BlockingWaiter, waiter
 from eventbus_adapters.sql.cursor import position_of
 from eventbus_adapters.sql.encoding import row_of
-from eventbus_adapters.sql.engine import Database, Synchronous
-from eventbus_adapters.sql.readers import THREADS, Readers
-from eventbus_adapters.sql.url import path_of
+from eventbus_adapters.sql.running import backend_of
 from eventbus_adapters.sql.work import Add, Change, Read
-from eventbus_adapters.sql.writer import Writer
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.letter import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.bridge import Waiter
     from eventbus_adapters.sql.counts import Deltas
-    from eventbus_dlq.letter import DeadLetter
+    from eventbus_adapters.sql.engine import Synchronous
+    from eventbus_adapters.sql.running import Running
+    from eventbus_adapters.sql.sessions import Guest
+    from eventbus_dlq.letter import DeadLetter, DeadLetterState
     from eventbus_dlq.query import DeadLetterQuery, Page
     from eventbus_dlq.stats import Stats
-    from eventbus_dlq.store import Claim, Lease, Order, Settlement
+    from eventbus_dlq.store import (
+        Claim,
+        Kept,
+        Lease,
+        Leased,
+        Order,
+        Process,
+        SequenceKey,
+        Settlement,
+        Spooled,
+    )
 
 T = TypeVar("T")
 
 _MAX_LIMIT = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Threads:
-    """What runs between an open and a close."""
-
-    writer: Writer
-    readers: Readers
-
-
 class SqlStore:
-    """Keeps dead letters in one SQLite file, which several processes may share.
+    """Keeps dead letters in an SQLite file or a PostgreSQL database, which several processes may share.
 
-    Writes of all callers are committed together by one thread, so that many callers cost little more
-    than one; reads run beside them. It serves asyncio and trio, and several loops at a time. It may be
-    opened again after a close.
+    Writes of all callers are committed together, so that many callers cost little more than one; reads run
+    beside them. It serves asyncio and trio, and several loops at a time. It may be opened again after a
+    close.
 
     Args:
         url: ``sqlite+aiosqlite:///file.db`` or ``sqlite:///file.db``, which mean the same. The file and
-            its tables are created by the first ``open``, its directory is not.
+            its tables are created by the first ``open``, its directory is not. Or
+            ``postgresql+asyncpg://user:password@host/database``, ``postgresql://`` or ``postgres://``, with
+            the parameters that libpq knows (``?sslmode=verify-full``); the tables are created by the first
+            ``open``, the database is not. It needs the extra ``eventbus[postgres]``.
         synchronous: ``FULL`` makes every write durable before its caller goes on. ``NORMAL`` does not wait
             for the disk: after a power failure or a crash of the machine the latest writes may be missing,
             although their callers were told that they are kept. A crash of the process alone loses nothing.
-        busy_timeout: seconds to wait for another process that is writing, before ``StoreUnavailable``.
+        busy_timeout: seconds to wait for somebody else who is writing, before ``StoreUnavailable``.
+        timeout: seconds to wait for a connection to PostgreSQL, and for each statement there.
 
     Raises:
-        ValueError: the URL names no SQLite file, or an option has no such value.
+        ValueError: the URL names no such database, or an option has no such value.
+        ModuleNotFoundError: a library that the URL needs is not installed.
     """
 
-    def __init__(self, url: str, *, synchronous: Synchronous = "FULL", busy_timeout: float = 5.0) -> None:
-        self._database = Database(path_of(url), synchronous=synchronous, busy_timeout=busy_timeout)
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout: float = 5.0,
+        timeout: float = 10.0,
+    ) -> None:
+        self._backend = backend_of(url, synchronous=synchronous, busy_timeout=busy_timeout, timeout=timeout)
+        self._database = self._backend.database
         self._lock = threading.Lock()
-        self._threads: _Threads | None = None
+        self._running: Running | None = None
+        self._wake: Callable[[], None] | None = None
+        self._after_commit = AfterCommit(self._tell_of_work)
 
     def __repr__(self) -> str:
         return f"SqlStore({str(self._database)!r})"
 
+    @property
+    def judges_leases(self) -> bool:
+        """Whether the database tells by its own clock which leases have run out: PostgreSQL does."""
+        return self._backend.judges_leases
+
     async def open(self) -> None:
-        """Create file and tables if they are missing, check them, and start the threads.
+        """Create what is missing of file and tables, check them, and start the threads.
 
         Raises:
-            StoreUnavailable: the file cannot be opened and written, or has tables of another version.
+            StoreUnavailable: the database cannot be reached or written, or has tables of another version.
         """
-        if self._threads is not None:
+        if self._running is not None:
             return
-        await to_thread.run_sync(self._database.create)
-        with self._lock:
-            if self._threads is None:
-                self._threads = _Threads(Writer(self._database), Readers(self._database))
+        started = await self._backend.start()
+        if not self._keep(started):
+            await started.stop()  # another task has opened the store in the meantime
 
     async def close(self) -> None:
         """Finish every write that was handed over, then end the threads."""
         with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is None:
-            return
-        stopped = [waiter() for _ in range(1 + THREADS)]
-        threads.writer.stop(stopped[0])
-        threads.readers.stop(stopped[1:])
-        for waiting in stopped:
-            await waiting.wait()
+            running, self._running = self._running, None
+        if running is not None:
+            await running.stop()
+
+    def on_work(self, wake: Callable[[], None] | None) -> None:
+        """Call ``wake``, from any thread, when PostgreSQL tells that something may have become claimable."""
+        with self._lock:
+            self._wake = wake
+            if self._running is not None:
+                self._running.on_work(wake)
+
+    async def accept(self, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Commit deliveries that have not run yet; return where each is kept, in order.
+
+        Raises:
+            StoreUnavailable: they could not be committed; none of them is kept.
+            ValueError: an id is already taken by the letter of another event or handler.
+        """
+        return await self._take_in("accept", deliveries)
 
     async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
         """Commit new letters; return the ids under which they are kept, in order.
@@ -107,16 +149,44 @@ class SqlStore:
             StoreUnavailable: they could not be committed; none of them is kept.
             ValueError: an id is already taken by the letter of another event or handler.
         """
-        if not letters:
-            return []
-        threads = self._opened()
-        try:
-            rows = [row_of(letter) for letter in letters]
-        except PydanticSerializationError as error:
-            raise self._unfit(letters, error) from error
-        waiting: Waiter[Sequence[str]] = waiter(partial(_adding, letters))
-        threads.writer.put(Add(letters, rows, waiting))
-        return await waiting.wait()
+        return await self._take_in("add", letters)
+
+    async def accept_in(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Write deliveries in the transaction of an ``AsyncSession``; return where each is kept, in order.
+
+        Nothing of the session's own is flushed. They become visible with its commit; a rollback, of the
+        transaction or of the savepoint that it is in, leaves nothing. On SQLite the session writes from
+        then on, and this store and everybody else wait for its end, up to their ``busy_timeout``: keep the
+        transaction short. The session itself waits as long as its engine says (``connect_args={"timeout":
+        seconds}``). sqlite3 begins no transaction before a savepoint unless the engine is told to, see
+        SQLAlchemy's documentation of the dialect: there the release of a first savepoint commits.
+
+        Raises:
+            InvalidSession: it is no ``AsyncSession``, is on another database, in AUTOCOMMIT, finds no tables
+                of eventbus, is closed or failed, or has a PostgreSQL transaction above READ COMMITTED that is
+                to keep an order; nothing was written.
+            StoreUnavailable: the store is not open, or the database failed; the cause is SQLAlchemy's error.
+        """
+        guest = self._guest(deliveries)
+        return await guest.enter_async(session) if deliveries else []
+
+    def accept_in_sync(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+        """Do the same with a synchronous ``Session``, in its thread; needs no event loop."""
+        guest = self._guest(deliveries)
+        return guest.enter(session) if deliveries else []
+
+    async def spool_position(self, spool_id: str) -> int:
+        """Return up to which byte a spool was imported; 0 for one that is not known."""
+        return await self._read(partial(spooling.position, spool_id=spool_id))
+
+    async def import_spool(
+        self, spool_id: str, writes: Sequence[Spooled], *, start: int, end: int, now: datetime
+    ) -> bool:
+        """Carry out writes of a spool file and note its new position; False when it is not ``start``."""
+        work = partial(
+            spooling.import_spool, spool_id=spool_id, writes=tuple(writes), start=start, end=end, now=now
+        )
+        return await self._change(work, lambda: f"import {len(writes)} writes of spool {spool_id}")
 
     async def get(self, dead_letter_id: str) -> DeadLetter:
         """Return one letter, whole, or raise ``DeadLetterNotFound``."""
@@ -142,6 +212,11 @@ class SqlStore:
         """Return the totals, of all letters or of those of ``tenants``, without reading a letter."""
         return await self._read(partial(totals.stats, now=now, tenants=tenants))
 
+    async def blocked(self, handlers: Collection[str]) -> frozenset[SequenceKey]:
+        """Return the sequences of ``handlers`` that have open letters."""
+        wanted = tuple(handlers)
+        return await self._read(lambda connection: sequences.blocked(connection, wanted))
+
     async def claim(
         self, dead_letter_ids: Sequence[str], *, owner: str, lease: float, now: datetime
     ) -> Sequence[Claim | Exception]:
@@ -149,14 +224,38 @@ class SqlStore:
         work = partial(claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now)
         return await self._change(work, lambda: f"claim {dead_letter_ids}")
 
-    async def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
-        """Extend leases to ``lease`` seconds from now; return those that are lost."""
+    async def claim_due(
+        self,
+        wanted: Mapping[str, int],
+        *,
+        states: Collection[DeadLetterState],
+        limit: int,
+        owner: str,
+        lease: float,
+        now: datetime,
+    ) -> Sequence[Claim]:
+        """Take what is due for a run, the most urgent first; return at most ``limit``."""
+        work = partial(
+            due.claim_due,
+            wanted=dict(wanted),
+            states=frozenset(states),
+            limit=limit,
+            owner=owner,
+            lease=lease,
+            now=now,
+        )
+        return await self._change(work, lambda: f"claim what is due of {sorted(wanted)}")
+
+    def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
+        """Extend leases to ``lease`` seconds from now; return those that are lost. It blocks."""
+        waiting: BlockingWaiter[Sequence[Lease]] = BlockingWaiter()
         work = partial(claims.heartbeat, leases=tuple(leases), lease=lease, now=now)
-        return await self._change(work, lambda: f"heartbeat {leases}")
+        self._opened().write(Change(work, waiting, urgent=True))
+        return waiting.block()
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
         """Record how claimed runs ended; return the leases that were lost."""
-        work = partial(claims.settle, settlements=tuple(settlements), now=now)
+        work = partial(settling.settle, settlements=tuple(settlements), now=now)
         return await self._change(work, lambda: f"settle {[it.lease for it in settlements]}")
 
     async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[Lease]:
@@ -164,6 +263,44 @@ class SqlStore:
         return await self._change(
             partial(claims.release, leases=tuple(leases), now=now), lambda: f"release {leases}"
         )
+
+    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+        """Return the letters that are running; on PostgreSQL those whose lease has run out."""
+        return await self._read(partial(rescuing.leased, now=now, judges=self.judges_leases))
+
+    async def rescue(
+        self, leased: Sequence[Leased], *, max_crashes: int, now: datetime
+    ) -> Sequence[DeadLetter]:
+        """Take letters back from owners that have died; return them as they are then."""
+        work = partial(
+            rescuing.rescue,
+            leased=tuple(leased),
+            max_crashes=max_crashes,
+            now=now,
+            judges=self.judges_leases,
+        )
+        return await self._change(work, lambda: f"rescue {[it.dead_letter_id for it in leased]}")
+
+    async def announce(self, process: Process) -> None:
+        """Keep a process's row as it is given, in place of an earlier one of the same id."""
+        await self._change(
+            lambda connection, _: processes.announce(connection, process), lambda: f"announce {process.id}"
+        )
+
+    async def withdraw(self, process_id: str) -> None:
+        """Remove the row of a process that ends. What it has announced stays known."""
+        await self._change(
+            lambda connection, _: processes.withdraw(connection, process_id), lambda: f"withdraw {process_id}"
+        )
+
+    async def processes(self) -> Sequence[Process]:
+        """Return the rows of all processes, dead ones included, by id."""
+        return await self._read(processes.all_processes)
+
+    async def exhaust_unhandled(self, *, since: datetime, now: datetime) -> Sequence[str]:
+        """Make deliveries ``exhausted/unhandled`` whose handler no process has announced since then."""
+        work = partial(processes.exhaust_unhandled, since=since, now=now)
+        return await self._change(work, lambda: "exhaust what is unhandled")
 
     async def change(
         self,
@@ -196,25 +333,62 @@ class SqlStore:
             partial(verbs.remove, dead_letter_id=dead_letter_id), lambda: f"delete {dead_letter_id}"
         )
 
-    def _opened(self) -> _Threads:
-        threads = self._threads
-        if threads is None:
+    async def _take_in(self, verb: Literal["add", "accept"], letters: Sequence[DeadLetter]) -> Sequence[Any]:
+        if not letters:
+            return []
+        running = self._opened()
+        try:
+            rows = [row_of(letter) for letter in letters]
+        except PydanticSerializationError as error:
+            raise self._unfit(letters, error) from error
+        waiting: Waiter[Sequence[Any]] = waiter(partial(_adding, letters))
+        running.write(Add(letters, rows, waiting, verb))
+        return await waiting.wait()
+
+    def _keep(self, started: Running) -> bool:
+        with self._lock:
+            if self._running is not None:
+                return False
+            started.on_work(self._wake)
+            self._running = started
+            return True
+
+    def _opened(self) -> Running:
+        running = self._running
+        if running is None:
             raise StoreUnavailable(
                 f"the dead-letter store {self._database} is not open; await its open() first", retryable=False
             )
-        return threads
+        return running
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        threads = self._opened()
+        running = self._opened()
         waiting: Waiter[T] = waiter()
-        threads.readers.put(Read(work, waiting))
+        running.read(Read(work, waiting))
         return await waiting.wait()
 
     async def _change(self, work: Callable[[Connection, Deltas], T], about: Callable[[], str]) -> T:
-        threads = self._opened()
+        running = self._opened()
         waiting: Waiter[T] = waiter(about)
-        threads.writer.put(Change(work, waiting))
+        running.write(Change(work, waiting))
         return await waiting.wait()
+
+    def _guest(self, deliveries: Sequence[DeadLetter]) -> Guest:
+        from eventbus_adapters.sql.sessions import Guest  # with SQLAlchemy's ORM, which is slow to load
+
+        home = self._opened().home
+        try:
+            rows = [row_of(delivery) for delivery in deliveries]
+        except PydanticSerializationError as error:
+            raise self._unfit(deliveries, error) from error
+        return Guest(deliveries, rows, home=home, after_commit=self._after_commit)
+
+    def _tell_of_work(self) -> None:
+        wake, running = self._wake, self._running
+        if wake is not None:
+            wake()
+        if running is not None:
+            running.tell()
 
     def _unfit(self, letters: Sequence[DeadLetter], error: Exception) -> StoreUnavailable:
         return StoreUnavailable(

@@ -125,8 +125,8 @@ BY_FINGERPRINT = _partial("eventbus_letters_fingerprint", FAILED, letters.c.fing
 BY_CORRELATION = _partial(
     "eventbus_letters_correlation", FAILED, letters.c.correlation_id, letters.c.created_us
 )
-BY_CREATED = _partial("eventbus_letters_created", FAILED, letters.c.created_us)
-# The state stands in the index, so that a tenant's oldest open letter is found without reading rows.
+# State and live stand in these indexes to be counted, and an oldest open letter found, without reading rows.
+BY_CREATED = _partial("eventbus_letters_created", FAILED, letters.c.live, letters.c.created_us)
 BY_TENANT = _partial(
     "eventbus_letters_tenant",
     text("live = 0 AND tenant IS NOT NULL"),
@@ -134,8 +134,9 @@ BY_TENANT = _partial(
     letters.c.created_us,
     letters.c.seq,
     letters.c.state,
+    letters.c.live,
 )
-LIVE_BY_CREATED = _partial("eventbus_letters_live", LIVE, letters.c.created_us)
+LIVE_BY_CREATED = _partial("eventbus_letters_live", LIVE, letters.c.live, letters.c.created_us)
 """What listings look through for live rows, whatever else is asked."""
 
 # Tenant and state are there to be counted without reading rows.

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 _SQLITE = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
-_EXAMPLE = "'sqlite+aiosqlite:///file.db' (three slashes: relative to here; four: absolute)"
+_POSTGRES = ("postgresql", "postgres", "postgresql+asyncpg", "postgres+asyncpg")
+_SQLITE_EXAMPLE = "'sqlite+aiosqlite:///file.db' (three slashes: relative to here; four: absolute)"
+_EXAMPLES = f"{_SQLITE_EXAMPLE} or 'postgresql+asyncpg://user:password@host/database'"
+_PASSWORD = re.compile(r"(?<=:)(?!//).*(?=@)")
 
 
-def path_of(url: str) -> Path:
-    """Return the absolute path of the SQLite file that ``url`` names.
+def target_of(url: str) -> Path | URL:
+    """Return the absolute path of the SQLite file, or the URL of the PostgreSQL database, that is named.
 
     Raises:
         ValueError: it is no URL, names another kind of database, or one in memory.
@@ -20,15 +29,44 @@ def path_of(url: str) -> Path:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError, TypeError, AttributeError):
-        raise ValueError(f"{url!r} is not a database URL; write it like {_EXAMPLE}") from None
-    shown = parsed.render_as_string(hide_password=True)
-    if parsed.drivername not in _SQLITE:
-        raise ValueError(
-            f"{shown!r} names a {parsed.drivername!r} database, and SqlStore keeps letters in SQLite; "
-            f"write {_EXAMPLE}"
-        )
+        raise ValueError(f"{_shown(url)} is not a database URL; write it like {_EXAMPLES}") from None
+    if parsed.drivername in _POSTGRES:
+        return _server_of(parsed)
+    if parsed.drivername in _SQLITE:
+        return _path_of(parsed)
+    raise ValueError(
+        f"{parsed.render_as_string()!r} names a {parsed.drivername!r} database, and SqlStore keeps letters "
+        f"in SQLite and, through asyncpg, in PostgreSQL; write {_EXAMPLES}"
+    )
+
+
+def _shown(url: object) -> str:
+    """Return what is no URL as a message may show it: without what may be a password."""
+    return _PASSWORD.sub("***", repr(url))
+
+
+def secrets_of(url: URL) -> tuple[str, ...]:
+    """Return what of a URL must be in no text: passwords, as they are and as they are quoted."""
+    given = url.query.get("password", ())
+    said = [str(url.password or ""), *((given,) if isinstance(given, str) else given)]
+    return tuple(
+        dict.fromkeys(form for it in said if it for form in (it, quote(it, safe=""), quote_plus(it)))
+    )
+
+
+def _server_of(parsed: URL) -> URL:
+    shown = parsed.set(query={}).render_as_string()
+    if not parsed.database:
+        raise ValueError(f"{shown!r} names no database; write 'postgresql+asyncpg://user@host/database'")
+    if any("\x00" in str(part) for part in (parsed.host, parsed.database, parsed.username, parsed.password)):
+        raise ValueError(f"{shown!r} has a NUL, which no name can hold")
+    return parsed
+
+
+def _path_of(parsed: URL) -> Path:
+    shown = parsed.render_as_string()
     if parsed.host or parsed.username or parsed.password or parsed.port:
-        raise ValueError(f"{shown!r} names a server, and SQLite has none; write {_EXAMPLE}")
+        raise ValueError(f"{shown!r} names a server, and SQLite has none; write {_SQLITE_EXAMPLE}")
     if parsed.query:
         raise ValueError(
             f"{shown!r} has parameters {sorted(parsed.query)}; SqlStore takes its options as arguments"
@@ -36,8 +74,8 @@ def path_of(url: str) -> Path:
     database = parsed.database
     if not database or database == ":memory:" or database.startswith("file:"):
         raise ValueError(
-            f"{shown!r} names no file; letters in memory would be lost with the process. Write {_EXAMPLE}, "
-            "or use eventbus_dlq.MemoryStore for tests"
+            f"{shown!r} names no file; letters in memory would be lost with the process. "
+            f"Write {_SQLITE_EXAMPLE}, or use eventbus_dlq.MemoryStore for tests"
         )
     if "\x00" in database:
         raise ValueError(f"{shown!r} has a NUL, which no file name can hold")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete
-
-from eventbus_adapters.sql.claims import before_of, understood
+from eventbus_adapters.sql.changes import Changes
+from eventbus_adapters.sql.claims import understood
 from eventbus_adapters.sql.decoding import letter_of
-from eventbus_adapters.sql.loading import row_by_id, save_standing
-from eventbus_adapters.sql.prepared import Prepared
-from eventbus_adapters.sql.tables import letters
+from eventbus_adapters.sql.loading import row_by_id
+from eventbus_adapters.sql.locking import lock_letters
 from eventbus_dlq import moves
 from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import DeadLetter, Verb, check_verb
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.counts import Deltas
-
-_DELETE = Prepared(delete(letters).where(letters.c.seq == bindparam("row_seq")), ["row_seq"])
 
 
 def get(connection: Connection, dead_letter_id: str) -> DeadLetter:
@@ -50,11 +46,14 @@ def change(
         LeaseHeld: it is running.
         InvalidTransition: its state does not allow the verb, or its row cannot be understood.
     """
+    lock_letters(connection, [dead_letter_id])
     row = _known(connection, dead_letter_id)
     letter = understood(row)
     check_verb(verb, letter.id, letter.state)
+    changes = Changes(connection, deltas, now=now)
     after = moves.changed(letter, verb, now=now, by=by, note=note, until=until)
-    save_standing(connection, deltas, row, after, before_of(row))
+    after = changes.standing(row, after)
+    changes.write()
     return after
 
 
@@ -65,10 +64,12 @@ def remove(connection: Connection, deltas: Deltas, dead_letter_id: str) -> None:
         DeadLetterNotFound: no letter has that id.
         LeaseHeld: it is running.
     """
+    lock_letters(connection, [dead_letter_id])
     row = _known(connection, dead_letter_id)
     check_verb(Verb.DELETE, dead_letter_id, letter_of(row).state)
-    _DELETE.run(connection, row["seq"])
-    deltas.add(row, -1)
+    changes = Changes(connection, deltas, now=None)
+    changes.remove(row)
+    changes.write()
 
 
 def _known(connection: Connection, dead_letter_id: str) -> Mapping[str, Any]:

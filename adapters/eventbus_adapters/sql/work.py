@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from eventbus_dlq.errors import StoreUnavailable
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from eventbus_adapters.sql.bridge import Waiter
+    from eventbus_adapters.sql.bridge import Answered
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_adapters.sql.encoding import Value
     from eventbus_dlq.letter import DeadLetter
@@ -25,34 +26,37 @@ class Read:
     """Something to be read in one transaction."""
 
     work: Callable[[Connection], Any]
-    waiter: Waiter[Any]
+    waiter: Answered[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something to be changed; together with others in one transaction.
 
-    ``work`` raises an ``EventBusError`` only before it has written anything.
+    ``work`` raises an ``EventBusError`` only before it has written anything. What is ``urgent`` passes
+    the work that waits.
     """
 
     work: Callable[[Connection, Deltas], Any]
-    waiter: Waiter[Any]
+    waiter: Answered[Any]
+    urgent: bool = False
 
 
 @dataclass(slots=True)
 class Add:
-    """Letters to be added; neighbours are added by one statement."""
+    """Letters to be added, or accepted; neighbours are inserted by one statement."""
 
     letters: Sequence[DeadLetter]
     rows: Sequence[tuple[Value, ...]]
-    waiter: Waiter[Any]
+    waiter: Answered[Any]
+    verb: Literal["add", "accept"] = "add"
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
     """The last thing that a thread is given."""
 
-    waiter: Waiter[Any]
+    waiter: Answered[Any]
 
 
 J = TypeVar("J")
@@ -63,7 +67,9 @@ class Mailbox(Generic[J]):
     """Takes jobs from any loop or thread; what comes after :meth:`close` is refused."""
 
     database: object
-    _queue: SimpleQueue[J | Stop] = field(default_factory=lambda: SimpleQueue())
+    _jobs: deque[J | Stop] = field(default_factory=lambda: deque())
+    _urgent: deque[J] = field(default_factory=lambda: deque())
+    _waiting: SimpleQueue[None] = field(default_factory=lambda: SimpleQueue())
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
@@ -76,22 +82,32 @@ class Mailbox(Generic[J]):
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(f"the dead-letter store {self.database} is closed; open it first")
-            self._queue.put(job)
+            if isinstance(job, Change) and job.urgent:
+                self._urgent.append(job)
+            else:
+                self._jobs.append(job)
+            self._waiting.put(None)
 
     def close(self, stops: Sequence[Stop]) -> None:
         """Refuse further jobs, and hand a ``Stop`` to every thread behind what was put in before."""
         with self._lock:
             self._closed = True
             for stop in stops:
-                self._queue.put(stop)
+                self._jobs.append(stop)
+                self._waiting.put(None)
 
     def take(self) -> J | Stop:
         """Wait for the next job."""
-        return self._queue.get()
+        self._waiting.get()
+        return self._next()
 
     def take_waiting(self) -> J | Stop | None:
         """Return the next job if one waits already, else None."""
         try:
-            return self._queue.get_nowait()
+            self._waiting.get_nowait()
         except Empty:
             return None
+        return self._next()
+
+    def _next(self) -> J | Stop:
+        return self._urgent.popleft() if self._urgent else self._jobs.popleft()

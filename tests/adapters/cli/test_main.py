@@ -63,4 +63,5 @@ def test_only_the_commands_that_exist_are_offered() -> None:
     assert [line.split()[0] for line in offered if line.startswith("  ") and line[2] != " "] == [
         "demo",
         "publish",
+        "db",
     ]

@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint
 from letters import NOW, build_letter
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_adapters.sql.writer import Writer
+from eventbus_adapters.sql.batches import Batches
+from eventbus_adapters.sql.running import OnSqlite
 from eventbus_dlq.errors import DeadLetterNotFound, StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState, Verb
 from eventbus_dlq.query import DeadLetterQuery
@@ -31,13 +32,13 @@ EVERYTHING = DeadLetterQuery.everything()
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note how many jobs each transaction tries to commit."""
     sizes: list[int] = []
-    together = Writer._together
+    together = Batches._together
 
-    def noted(self: Writer, jobs: list[Any]) -> list[Any]:
+    def noted(self: Batches, jobs: list[Any]) -> list[Any]:
         sizes.append(len(jobs))
         return together(self, jobs)
 
-    monkeypatch.setattr(Writer, "_together", noted)
+    monkeypatch.setattr(Batches, "_together", noted)
     return sizes
 
 
@@ -298,13 +299,13 @@ async def test_nothing_is_written_for_no_letters(store: SqlStore, batches: list[
 
 
 async def test_what_comes_while_the_store_closes_is_refused(store: SqlStore) -> None:
-    threads = store._threads
-    assert threads is not None
+    running = store._running
+    assert running is not None
     await store.close()
-    store._threads = threads  # as a caller has it who looked just before the close
+    store._running = running  # as a caller has it who looked just before the close
     with pytest.raises(StoreUnavailable, match="is closed"):
         await store.add([build_letter()])
-    store._threads = None
+    store._running = None
 
 
 def test_it_is_a_dead_letter_store(path: Path) -> None:
@@ -331,14 +332,14 @@ async def test_a_database_that_goes_away_between_single_tries_fails_the_rest(
 ) -> None:
     tried: list[int] = []
 
-    def together(_: Writer, jobs: list[Any]) -> list[Any]:
+    def together(_: Batches, jobs: list[Any]) -> list[Any]:
         tried.append(len(jobs))
         if len(jobs) > 1:
             raise OverflowError
         raise StoreUnavailable("gone")
 
-    monkeypatch.setattr(Writer, "_together", together)
-    assert store._threads is not None
-    outcomes = store._threads.writer._commit([None, None, None])  # type: ignore[list-item]  # never run
+    monkeypatch.setattr(Batches, "_together", together)
+    assert isinstance(store._running, OnSqlite)
+    outcomes = store._running.writer._batches.commit([None, None, None])  # type: ignore[list-item]  # never run
     assert [str(it.error) for it in outcomes] == ["gone"] * 3
     assert tried == [3, 1]

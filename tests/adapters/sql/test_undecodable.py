@@ -6,12 +6,13 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
-from letters import NOW, after, build_letter
+from letters import NOW, after, build_delivery, build_letter
 
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition
 from eventbus_dlq.letter import DeadLetterState, Reason, Verb
 from eventbus_dlq.query import DeadLetterQuery
+from eventbus_dlq.store import Kept
 
 EVERYTHING = DeadLetterQuery.everything()
 
@@ -133,8 +134,59 @@ async def test_a_broken_running_row_has_lost_its_lease(store: SqlStore, by_hand:
     (claim,) = await store.claim([letter.id], owner="w", lease=30, now=NOW)
     assert not isinstance(claim, Exception)
     write(by_hand, "headers", b"[")
-    assert await store.heartbeat([claim.lease], lease=30, now=NOW) == [claim.lease]
     assert await store.release([claim.lease], now=NOW) == [claim.lease]
+
+
+async def test_a_broken_running_row_is_set_aside_by_a_rescue(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    """Else it would run for ever: nobody can settle it."""
+    await store.accept([build_delivery()])
+    (claim,) = await store.claim_due(
+        {"billing.charge": 1}, states={DeadLetterState.ACCEPTED}, limit=1, owner="w", lease=30, now=after(1)
+    )
+    write(by_hand, "headers", b"[")
+    seen = await store.leased(now=after(60))
+    assert await store.rescue(seen, max_crashes=3, now=after(60)) == []
+    assert await store.leased(now=after(60)) == []
+    found = await store.get(claim.letter.id)
+    assert (found.state, found.reason) == (DeadLetterState.EXHAUSTED, Reason.UNDECODABLE)
+    assert (await store.stats(now=NOW)).by_state == {DeadLetterState.EXHAUSTED: 1}
+    await store.delete(claim.letter.id)
+
+
+async def test_a_broken_delivery_that_nobody_handles_stays(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    broken, whole = build_delivery(), build_delivery()
+    await store.accept([broken, whole])
+    by_hand.execute("UPDATE eventbus_dead_letters SET headers = x'5b' WHERE id = ?", (broken.id,))
+    assert await store.exhaust_unhandled(since=after(9), now=after(10)) == [whole.id]
+
+
+async def test_a_delivery_whose_row_is_broken_is_kept_where_it_is(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    delivery = build_delivery()
+    await store.accept([delivery])
+    write(by_hand, "headers", b"[")
+    again = build_delivery(event_id=delivery.event_id)
+    assert await store.accept([again]) == [Kept(delivery.id, DeadLetterState.EXHAUSTED)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("tags", "[1]"), ("reason", "bored"), ("crashes", "many"), ("updated_us", 2**62)]
+)
+async def test_a_delivery_that_never_failed_is_read_as_strictly(
+    store: SqlStore, by_hand: sqlite3.Connection, column: str, value: object
+) -> None:
+    await store.accept([build_delivery()])
+    by_hand.execute(f"UPDATE eventbus_dead_letters SET {column} = ?, retry_us = NULL", (value,))
+    claims = await store.claim_due(
+        {"billing.charge": 1}, states={DeadLetterState.ACCEPTED}, limit=1, owner="w", lease=30, now=after(1)
+    )
+    # the time of a change is written by the claim itself
+    assert [it.letter.updated_at for it in claims] == ([after(1)] if column == "updated_us" else [])
 
 
 async def test_an_unknown_state_before_counts_as_none(store: SqlStore, by_hand: sqlite3.Connection) -> None:

@@ -9,19 +9,19 @@ import pytest
 from letters import build_letter
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_adapters.sql.url import path_of
+from eventbus_adapters.sql.url import target_of
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"])
 def test_every_sqlite_scheme_means_the_same_file(scheme: str) -> None:
-    assert path_of(f"{scheme}:////var/lib/shop.db") == Path("/var/lib/shop.db")
+    assert target_of(f"{scheme}:////var/lib/shop.db") == Path("/var/lib/shop.db")
 
 
 def test_a_relative_path_is_fixed_when_the_store_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert path_of("sqlite:///shop.db") == tmp_path / "shop.db"
+    assert target_of("sqlite:///shop.db") == tmp_path / "shop.db"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_relative_path_is_fixed_when_the_store_is_made(
         ("sqlite://", "names no file"),
         ("sqlite:///file:shop.db", "names no file"),
         ("sqlite:///a\x00b.db", "NUL"),
-        ("postgresql+asyncpg://ann:secret@db/shop", "'postgresql\\+asyncpg' database"),
+        ("postgresql+psycopg://ann:secret@db/shop", "through asyncpg"),
         ("mysql://db:notaport/shop", "not a database URL"),
     ],
 )
@@ -45,8 +45,8 @@ def test_a_url_that_names_no_sqlite_file_is_refused(url: str, says: str) -> None
 
 
 def test_a_refusal_never_shows_a_password() -> None:
-    with pytest.raises(ValueError, match="postgresql") as refusal:
-        SqlStore("postgresql+asyncpg://ann:s3cret@db/shop")
+    with pytest.raises(ValueError, match="mysql") as refusal:
+        SqlStore("mysql://ann:s3cret@db/shop")
     assert "s3cret" not in str(refusal.value)
 
 

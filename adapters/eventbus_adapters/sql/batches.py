@@ -1,0 +1,142 @@
+"""Group commit: how the jobs that have gathered become one transaction, and what each caller is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from eventbus.errors import EventBusError
+from eventbus_adapters.sql.adding import TakenIdError, accept, add
+from eventbus_adapters.sql.bridge import Failed
+from eventbus_adapters.sql.counts import Deltas
+from eventbus_adapters.sql.work import Add, Change
+from eventbus_dlq.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection
+
+WriteJob: TypeAlias = Add | Change
+
+MAX_ROWS = 512
+"""How many rows one transaction takes before what still waits is left to the next one."""
+
+
+class Transactions(Protocol):
+    """Where transactions come from."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Run a block in one transaction: committed, or rolled back.
+
+        Raises:
+            StoreUnavailable: the database is at fault, and no job of the transaction.
+        """
+        ...
+
+    def repeats(self, error: Exception, tries: int) -> bool:
+        """Tell whether what ended with ``error``, after so many tries, should be tried again at once."""
+        ...
+
+    def unavailable(self, error: BaseException) -> StoreUnavailable:
+        """Return what a caller is told of an error."""
+        ...
+
+
+def size_of(job: WriteJob) -> int:
+    """Return about how many rows a job writes."""
+    return len(job.letters) if isinstance(job, Add) else 1
+
+
+class Batches:
+    """Commits jobs together.
+
+    Args:
+        transactions: where they are committed.
+        committed: is told what each committed transaction has counted, and how much of it waits for
+            being folded.
+    """
+
+    def __init__(
+        self, transactions: Transactions, committed: Callable[[Deltas, int], None] | None = None
+    ) -> None:
+        self._transactions = transactions
+        self._committed = committed
+
+    def commit(self, jobs: list[WriteJob]) -> list[Any]:
+        """Return the outcome of each job: its result, or ``Failed``."""
+        try:
+            return self._together(jobs)
+        except StoreUnavailable as error:  # the database is at fault, for all of them
+            return [self._failed(error) for _ in jobs]
+        except Exception as error:
+            if len(jobs) == 1:
+                return [self._failed(error)]
+            return self._one_by_one(jobs)  # one of them spoils the batch, and only its caller must suffer
+
+    def _one_by_one(self, jobs: list[WriteJob]) -> list[Any]:
+        outcomes: list[Any] = []
+        for number, job in enumerate(jobs):
+            try:
+                outcomes += self._together([job])
+            except StoreUnavailable as error:
+                return outcomes + [self._failed(error) for _ in jobs[number:]]
+            except Exception as error:
+                outcomes.append(self._failed(error))
+        return outcomes
+
+    def _failed(self, error: Exception) -> Failed:
+        return Failed(error if isinstance(error, TakenIdError) else self._transactions.unavailable(error))
+
+    def _together(self, jobs: list[WriteJob]) -> list[Any]:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._transacted(jobs)
+            except Exception as error:
+                if not self._transactions.repeats(error, tries):
+                    raise
+
+    def _transacted(self, jobs: list[WriteJob]) -> list[Any]:
+        deltas = Deltas()
+        with self._transactions.transaction() as connection:
+            outcomes = [outcome for run in _runs(jobs) for outcome in _outcomes(connection, deltas, run)]
+            appended = deltas.write(connection)
+        if self._committed is not None:
+            self._committed(deltas, appended)
+        return outcomes
+
+
+_TAKING_IN: dict[str, Callable[..., Sequence[Any]]] = {"add": add, "accept": accept}
+
+
+def _runs(jobs: list[WriteJob]) -> Iterator[list[Add] | Change]:
+    """Yield the jobs in order, with neighbouring additions put together."""
+    adds: list[Add] = []
+    for job in jobs:
+        if adds and not (isinstance(job, Add) and job.verb == adds[0].verb):
+            yield adds
+            adds = []
+        if isinstance(job, Add):
+            adds.append(job)
+        else:
+            yield job
+    if adds:
+        yield adds
+
+
+def _outcomes(connection: Connection, deltas: Deltas, run: list[Add] | Change) -> Iterator[Any]:
+    if isinstance(run, Change):
+        try:
+            yield run.work(connection, deltas)
+        except EventBusError as error:  # a refusal, before anything was written
+            yield Failed(error)
+        return
+    letters = [letter for job in run for letter in job.letters]
+    rows = [row for job in run for row in job.rows]
+    kept: Sequence[Any] = _TAKING_IN[run[0].verb](connection, deltas, letters, rows)
+    end = 0
+    for job in run:
+        start, end = end, end + len(job.letters)
+        yield kept[start:end]

@@ -1,0 +1,1 @@
+"""Dead letters in PostgreSQL, through asyncpg in an event loop of the store's own."""

@@ -1,0 +1,202 @@
+"""The thread of a store on PostgreSQL: an event loop with a writer, a few readers and the upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import greenlet_spawn
+
+from eventbus.errors import EventBusError
+from eventbus_adapters.sql.batches import MAX_ROWS, Batches, WriteJob, size_of
+from eventbus_adapters.sql.bridge import Failed, deliver, waiter
+from eventbus_adapters.sql.homes import Home, PostgresHome
+from eventbus_adapters.sql.portable import fit
+from eventbus_adapters.sql.postgres.database import READERS, PostgresDatabase, Transactions, Unreachable
+from eventbus_adapters.sql.postgres.inbox import Inbox
+from eventbus_adapters.sql.postgres.notices import Notices
+from eventbus_adapters.sql.postgres.upkeep import Upkeep
+from eventbus_adapters.sql.schema import prepare
+from eventbus_adapters.sql.work import Change
+from eventbus_dlq.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from eventbus_adapters.sql.bridge import Waiter
+    from eventbus_adapters.sql.counts import Deltas
+    from eventbus_adapters.sql.work import Read
+
+_ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ"}  # a fold between two looks would count twice
+_PATIENCE = 2.0  # seconds that closing the connections may take
+
+
+class OnPostgres:
+    """One thread with an event loop, in which everything that touches the database runs.
+
+    Attributes:
+        home: tells whether a connection of the application's own is on this database.
+    """
+
+    home: Home
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._loop = asyncio.new_event_loop()
+        self._writes: Inbox[WriteJob] = Inbox(self._loop, database)
+        self._reads: Inbox[Read] = Inbox(self._loop, database)
+        self._beats: Inbox[WriteJob] = Inbox(self._loop, database)
+        self._notices = Notices(database)
+        self._upkeep = Upkeep()
+        self.read = self._reads.put
+        self._stopped: list[Waiter[None]] = []
+
+    @classmethod
+    async def start(cls, database: PostgresDatabase) -> Self:
+        """Create the tables if they are missing, check them, and start.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or its tables are not the ones of this code.
+        """
+        running = cls(database)
+        opened: Waiter[None] = waiter()
+        threading.Thread(
+            target=running._run, args=(opened,), name=f"eventbus-postgres {database}", daemon=True
+        ).start()
+        try:
+            await opened.wait()
+        except BaseException:
+            running._close()
+            raise
+        identity = database.identity
+        assert identity is not None  # it was learned when the tables were checked
+        running.home = PostgresHome(identity, database, database.unavailable)
+        return running
+
+    def write(self, job: WriteJob) -> None:
+        """Hand over a write; what is urgent has a connection of its own."""
+        urgent = isinstance(job, Change) and job.urgent
+        (self._beats if urgent else self._writes).put(job)
+
+    def on_work(self, wake: Callable[[], None] | None) -> None:
+        """Call ``wake`` when another process may have made something claimable."""
+        self._loop.call_soon_threadsafe(self._notices.on_work, wake)
+
+    def tell(self) -> None:
+        """Tell other processes that something became claimable. From any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._notices.tell)
+
+    async def stop(self) -> None:
+        """Finish what was handed over, then end the thread."""
+        stopped: Waiter[None] = waiter()
+        self._stopped.append(stopped)
+        self._close()
+        await stopped.wait()
+
+    def _close(self) -> None:
+        self._writes.close()
+        self._reads.close()
+        self._beats.close()
+
+    def _run(self, opened: Waiter[None]) -> None:
+        try:
+            self._loop.run_until_complete(self._serve(opened))
+        finally:
+            self._loop.close()
+            for inbox in (self._writes, self._beats, self._reads):  # after a fault of this code alone
+                _refuse(
+                    inbox, lambda: StoreUnavailable(f"the dead-letter store {self._database} has stopped")
+                )
+            if self._stopped:
+                deliver([(it, None) for it in self._stopped])
+
+    async def _serve(self, opened: Waiter[None]) -> None:
+        engine = self._database.engine()
+        transactions = Transactions(self._database, engine.sync_engine)
+        try:
+            await greenlet_spawn(_prepare, transactions, self._database)
+        except Exception as error:
+            deliver([(opened, Failed(self._database.unavailable(error)))])
+        else:
+            deliver([(opened, None)])
+            aside = [
+                asyncio.ensure_future(it) for it in (self._notices.run(), self._upkeep.run(transactions))
+            ]
+            reading = Transactions(self._database, engine.sync_engine.execution_options(**_ONE_SNAPSHOT))
+            await asyncio.gather(
+                self._write_all(self._writes, transactions),
+                self._write_all(self._beats, transactions),
+                *(self._read_all(reading) for _ in range(READERS)),
+            )
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(*aside, return_exceptions=True)
+        finally:
+            self._close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(engine.dispose(), _PATIENCE)
+            await self._database.cut()
+
+    async def _write_all(self, inbox: Inbox[WriteJob], transactions: Transactions) -> None:
+        batches = Batches(transactions, self._committed)
+        while (job := await inbox.take()) is not None:
+            jobs = _gathered(inbox, job)
+            outcomes = await greenlet_spawn(batches.commit, jobs)
+            deliver([(it.waiter, outcome) for it, outcome in zip(jobs, outcomes, strict=True)])
+            self._fail_others(inbox, outcomes[-1])
+
+    def _committed(self, deltas: Deltas, appended: int) -> None:
+        if deltas.accepts:
+            self._notices.tell()
+        self._upkeep.note(appended)
+
+    async def _read_all(self, transactions: Transactions) -> None:
+        while (job := await self._reads.take()) is not None:
+            outcome = await greenlet_spawn(_outcome, transactions, job)
+            deliver([(job.waiter, outcome)])
+            self._fail_others(self._reads, outcome)
+
+    def _fail_others(self, inbox: Inbox[Any], outcome: Any) -> None:
+        """Tell everybody who waits of an outcome that theirs cannot differ from: no connection."""
+        if isinstance(outcome, Failed) and isinstance(outcome.error.__cause__, Unreachable):
+            _refuse(inbox, lambda: self._database.unavailable(outcome.error))
+
+
+def _refuse(inbox: Inbox[Any], error: Callable[[], Exception]) -> None:
+    """Answer every job that waits with an error, a new one for each."""
+    waiting = inbox.take_everything()
+    if waiting:
+        deliver([(job.waiter, Failed(error())) for job in waiting])
+
+
+def _prepare(transactions: Transactions, database: PostgresDatabase) -> None:
+    with transactions.transaction() as connection:
+        database.identity = prepare(connection, database)
+        fit(connection)
+
+
+def _gathered(inbox: Inbox[WriteJob], first: WriteJob) -> list[WriteJob]:
+    jobs, rows = [first], size_of(first)
+    while rows < MAX_ROWS and (job := inbox.take_waiting()) is not None:
+        jobs.append(job)
+        rows += size_of(job)
+    return jobs
+
+
+def _outcome(transactions: Transactions, job: Read) -> Any:
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            with transactions.transaction() as connection:
+                return job.work(connection)
+        except Exception as error:
+            if transactions.repeats(error, tries):
+                continue
+            if isinstance(error, EventBusError) and not isinstance(error, StoreUnavailable):
+                return Failed(error)
+            return Failed(transactions.unavailable(error))

@@ -1,0 +1,92 @@
+"""``settle``: first runs that succeeded are deleted together; what is kept is read, moved and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbus_adapters.sql.changes import Changes
+from eventbus_adapters.sql.claims import Held, before_of
+from eventbus_adapters.sql.counts import COUNTED
+from eventbus_adapters.sql.loading import storable
+from eventbus_adapters.sql.locking import lock_letters
+from eventbus_adapters.sql.statements import Statement
+from eventbus_dlq import moves
+from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.store import Lease, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from eventbus_adapters.sql.counts import Deltas
+
+_FORGOTTEN: tuple[str, ...] = ("id", "token", "ordering_key", "waits", *COUNTED)
+_FORGET = Statement(
+    """WITH wanted (known_id, known_token) AS (VALUES {rows})
+    DELETE FROM {letters} WHERE seq IN (
+        SELECT seq FROM wanted CROSS JOIN {letters}
+        WHERE id = known_id AND token = known_token AND state || '' = 'running' AND live + 0 = 1
+    ) RETURNING {forgotten}""",
+    row=["TEXT", "BIGINT"],
+    forgotten=", ".join(_FORGOTTEN),
+)
+
+
+def settle(
+    connection: Connection, deltas: Deltas, settlements: Sequence[Settlement], *, now: datetime
+) -> list[Lease]:
+    """Record how claimed runs ended; return the leases that were lost."""
+    lock_letters(connection, [it.lease.dead_letter_id for it in settlements])
+    changes = Changes(connection, deltas, now=now)
+    forgotten = _forget(connection, deltas, changes, settlements)
+    left = [it.lease for it in settlements if it.lease not in forgotten]
+    held = Held(connection, left)
+    unsettled = set(forgotten)
+    lost: list[Lease] = []
+    for settlement in settlements:
+        if settlement.lease in unsettled:
+            unsettled.remove(settlement.lease)
+        elif settlement.lease in forgotten or not _settle(changes, held, settlement, now):
+            lost.append(settlement.lease)
+    changes.write()
+    return lost
+
+
+def _forget(
+    connection: Connection, deltas: Deltas, changes: Changes, settlements: Sequence[Settlement]
+) -> set[Lease]:
+    """Delete what is forgotten, without reading it; return the leases that are done with."""
+    first: dict[tuple[str, int], Settlement] = {}
+    for it in settlements:
+        first.setdefault((it.lease.dead_letter_id, it.lease.token), it)
+    wanted = {
+        known: it.lease
+        for known, it in first.items()
+        if it.forget and it.state is DeadLetterState.RESOLVED and storable(known[0], connection)
+    }
+    forgotten: set[Lease] = set()
+    for row in _FORGET.over(connection, list(wanted)):
+        was = dict(zip(_FORGOTTEN, row, strict=True))
+        deltas.add(was, -1)
+        changes.left(was)
+        forgotten.add(wanted[row.id, row.token])
+    return forgotten
+
+
+def _settle(changes: Changes, held: Held, settlement: Settlement, now: datetime) -> bool:
+    found = held.take(settlement.lease)
+    if found is None:
+        return False
+    row, letter = found
+    if moves.is_forgotten(letter, settlement):
+        changes.remove(row)
+        return True
+    settled = moves.settled(letter, settlement, before_of(row), now=now)
+    news = (settlement.error, settlement.fingerprint, settlement.annotations)
+    if settlement.attempts or any(it is not None for it in news):
+        changes.failing(row, settled)
+    else:
+        changes.standing(row, settled)
+    return True
