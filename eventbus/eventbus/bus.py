@@ -14,7 +14,14 @@ from eventbus.envelope import NO_METADATA, Envelope
 from eventbus.errors import BusClosed, NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
 from eventbus.ids import sequence
-from eventbus.intake import Plans, PublishOptions, made_metadata, typed_event
+from eventbus.intake import (
+    Plans,
+    PublishOptions,
+    SessionOptions,
+    made_metadata,
+    payload_of,
+    typed_event,
+)
 from eventbus.metrics import Metrics
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.plan import Plan, RouteMaker
@@ -27,13 +34,14 @@ from eventbus.telemetry import Observer, Telemetry
 from eventbus.verbs import DeadLetterVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from eventbus.core import Core
     from eventbus.handlers import Handler
     from eventbus.ports import Clock, Middleware
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
+    from eventbus.transactional import SessionPublisher
     from eventbus_dlq import (
         DeadLetterQueue,
     )
@@ -107,6 +115,7 @@ class EventBus(DeadLetterVerbs):
         Raises:
             DuplicateHandler: its id is taken.
             InvalidEvent: what it is to listen to is no event.
+            NoDeadLetterQueue: it is durable, and the bus was made without one.
             TypeError: it cannot be called with an event, or an option does not exist.
             ValueError: an option's value makes no sense, or its id would not survive a restart.
         """
@@ -130,6 +139,10 @@ class EventBus(DeadLetterVerbs):
         for event in events:
             if isinstance(event, type):
                 self._types.of_class(event)
+        if subscription.durable:
+            from eventbus.durable import check_durable  # loaded by those who need it
+
+            check_durable(subscription, self._types, has_dlq=self._dlq is not None)
         self._registry.add(subscription)
         self._plans.forget()
         return subscription
@@ -171,12 +184,13 @@ class EventBus(DeadLetterVerbs):
         event: Any,
         data: Any = None,
         /,
-        **options: Unpack[PublishOptions],
+        **options: Unpack[SessionOptions],
     ) -> Receipt:
         """Deliver an event, and return when every handler has settled.
 
-        Settled means that it succeeded, or that its failure is committed in the store. A handler's
-        error never reaches the publisher: ask the receipt.
+        Settled means that it succeeded, that its failure is committed in the store, or, of a handler that
+        is ``durable=True``, that its delivery is: those are committed before any handler runs, and workers
+        run them. A handler's error never reaches the publisher: ask the receipt.
 
         Args:
             event: a pydantic model, a dataclass, or the name of an event.
@@ -186,22 +200,37 @@ class EventBus(DeadLetterVerbs):
             source: who publishes.
             tenant: whose event it is; taken over from the running handler's event.
             user_id: on whose behalf.
+            ordering_key: every handler runs its deliveries with the same key one at a time and in order,
+                whatever its own ``ordering_key=`` says: a text, or an int, which becomes one.
             priority: urgency, 1 (high) to 10 (low); each handler's own unless given.
             tags: free words to find its failures by.
             headers: free text metadata; trace headers are taken over from the running handler's event.
             id: the event's id; publishing twice under one id keeps one dead letter per handler.
+            session: an ``AsyncSession`` of SQLAlchemy: the deliveries of all handlers, durable or not, are
+                written in its transaction, none runs here, and workers run them once it has committed.
 
         Raises:
             BusClosed: the bus is not running.
             InvalidEvent: the event or its metadata cannot be accepted; nothing was delivered.
             PayloadTooLarge: the payload is larger than the limit; nothing was delivered.
-            CaptureFailed: a handler failed and its failure could not be stored.
+            CaptureFailed: a handler failed and its failure could not be stored; or the deliveries of durable
+                handlers could not be, and nothing was delivered.
+            InvalidSession: the session cannot take the deliveries in; nothing was written.
+            NoDeadLetterQueue: a session was given, and the bus was made without one.
         """
         plan = self._plan_of(event.__class__)
         if plan is None or data is not None:
             plan, event = self._look_up(event, data)
         parent = current_delivery.get()
-        metadata = NO_METADATA if parent is None and not options else made_metadata(**options)
+        if parent is None and not options:
+            metadata = NO_METADATA
+        else:
+            session = options.pop("session", None)
+            if session is not None:
+                return await self._session_publisher().publish(session, plan.event_type, event, options)
+            metadata = made_metadata(**options)
+            if metadata.ordering_key is not None:
+                plan = self._plans.ordered(plan)
         receipt, pending = plan.publish(event, metadata, parent)
         self.metrics.published += 1
         if pending is not None:
@@ -209,18 +238,53 @@ class EventBus(DeadLetterVerbs):
             receipt.raise_for_lost()
         return receipt
 
+    def publish_in(
+        self, session: Any, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]
+    ) -> Receipt:
+        """Write the deliveries of an event in the transaction of a synchronous ``Session`` of SQLAlchemy.
+
+        It is what ``publish(session=...)`` is for an ``AsyncSession``, takes the arguments of
+        :meth:`publish`, and may be called in any thread. It needs no event loop and no running bus: workers
+        run the deliveries, in this process or another, once the session has committed. Observers are told
+        in the calling thread.
+
+        Raises:
+            InvalidEvent: the event or its metadata cannot be accepted; nothing was written.
+            PayloadTooLarge: the payload is larger than the limit; nothing was written.
+            InvalidSession: the session cannot take the deliveries in; nothing was written.
+            NoDeadLetterQueue: the bus was made without one.
+        """
+        publisher = self._session_publisher()
+        return publisher.publish_in(session, *payload_of(self._types, event, data), options)
+
+    def _session_publisher(self) -> SessionPublisher:
+        from eventbus.transactional import SessionPublisher  # loaded by the few who need it
+
+        return SessionPublisher(
+            dlq=self.dlq,
+            registry=self._registry,
+            routes=self._routes,
+            clock=self._clock,
+            telemetry=self.telemetry,
+            metrics=self.metrics,
+            history=self._history,
+        )
+
     async def enqueue(self, event: Any, data: Any = None, /, **options: Unpack[PublishOptions]) -> Receipt:
         """Accept an event into a bounded queue and return; workers deliver it soon.
 
-        Takes the arguments of :meth:`publish`. The receipt follows the deliveries: they are
-        ``accepted`` until they have settled. An accepted event is never dropped: stopping the bus
-        delivers it, or stores it.
+        Takes the arguments of :meth:`publish`, without ``session``. The receipt follows the deliveries:
+        they are ``accepted`` until they have settled. An accepted event is never dropped: stopping the bus
+        delivers it, or stores it. The deliveries of durable handlers are committed before it returns, and
+        do not go through the queue.
 
         Raises:
             BusClosed: the bus is not running.
             BusFull: the queue is full and the bus was made with ``overflow="raise"``.
             InvalidEvent: the event or its metadata cannot be accepted.
             PayloadTooLarge: the payload is larger than the limit.
+            CaptureFailed: the deliveries of durable handlers could not be stored; nothing was accepted.
+            TypeError: a session was given.
         """
         plan = self._plan_of(event.__class__)
         if plan is None or data is not None:
@@ -228,8 +292,14 @@ class EventBus(DeadLetterVerbs):
         metadata = NO_METADATA
         if options or current_delivery.get() is not None:
             metadata = made_metadata(**options)
+            if metadata.ordering_key is not None:
+                plan = self._plans.ordered(plan)
         core = self._core
         assert core is not None  # there was a plan
+        if not plan.is_plain:
+            item = await core.enqueue_kept(plan, event, metadata, self._require_core)
+            self.metrics.published += 1
+            return item
         queue = core.queue
         try:
             if not queue.has_room():
@@ -252,8 +322,15 @@ class EventBus(DeadLetterVerbs):
         """
         if in_handler():
             raise RuntimeError("wait_idle() in a handler waits for the handler itself; call it outside")
-        if self._core is not None:
-            await self._core.wait_idle()
+        core = self._core
+        if core is None:
+            return
+        await core.wait_idle()
+        while self._dlq is not None:
+            await self._dlq.wait_idle()
+            if core.is_idle:
+                return
+            await core.wait_idle()
 
     @property
     def history(self) -> tuple[Receipt, ...]:
@@ -344,6 +421,41 @@ class EventBus(DeadLetterVerbs):
             raise BusClosed(f"bus {self.name!r} is not running: start it with 'async with bus:'")
         core.spawn(work)
 
+    def serve(self, work: Callable[[], Awaitable[None]], /) -> None:
+        """Run ``work`` in the bus's own tasks until the bus has stopped; see ``ports.Redeliverer``.
+
+        Raises:
+            BusClosed: the bus is not running.
+        """
+        core = self._core
+        if core is None:
+            raise BusClosed(f"bus {self.name!r} is not running: start it with 'async with bus:'")
+        core.serve(work)
+
+    def call_from_thread(self, call: Callable[[], None], /) -> None:
+        """Have ``call`` called in the bus's event loop soon, from any thread; see ``ports.Redeliverer``."""
+        core = self._core
+        if core is not None:
+            core.runtime.call_from_thread(call)
+
+    @property
+    def ordered_handlers(self) -> Collection[str]:
+        """The ids of the handlers whose transient deliveries keep an order; see ``ports.Redeliverer``."""
+        return [
+            subscription.id
+            for subscription in self._registry
+            if not subscription.durable and (self._plans.has_ordered or subscription.ordering_key is not None)
+        ]
+
+    @property
+    def handlers(self) -> Mapping[str, int | None]:
+        """How many deliveries of each handler run at a time, by id and alias; None for any number."""
+        return {
+            name: subscription.max_concurrency
+            for subscription in self._registry
+            for name in (subscription.id, *subscription.aliases)
+        }
+
     # -- starting and stopping
 
     @property
@@ -397,8 +509,15 @@ class EventBus(DeadLetterVerbs):
             return
         self._open = False
         self._plans.close()
+        if self._dlq is not None:
+            self._dlq.halt()
         try:
-            await core.finish(self._grace, self._plans.forget)
+            try:
+                await core.finish(self._grace, self._plans.forget)
+            finally:
+                if self._dlq is not None:
+                    with anyio.CancelScope(shield=True):
+                        await self._dlq.drain()
         finally:
             self._core = None
             core.queue.close()

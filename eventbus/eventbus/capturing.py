@@ -104,6 +104,7 @@ def _failure(delivery: Delivery, reason: FailureReason, error: BaseException, re
         delivery.noted or {},
         delivery.retry_after,
         delivery.thread_done,
+        delivery.ordering_key,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
@@ -11,15 +11,20 @@ import structlog
 from eventbus.activity import Activity
 from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Dispatcher
+from eventbus.durable import Acceptor
+from eventbus.kept_dispatch import KeptDispatcher
 from eventbus.queue import Queue
 from eventbus.redelivery import redeliver
+from eventbus.turns import Turns
 
 if TYPE_CHECKING:
     from collections import deque
 
+    from eventbus.enqueued import Enqueued
+    from eventbus.envelope import Metadata
     from eventbus.event_types import EventTypes
     from eventbus.metrics import Metrics
-    from eventbus.plan import RouteMaker
+    from eventbus.plan import Plan, RouteMaker
     from eventbus.ports import Clock, DeadLetters
     from eventbus.receipt import Receipt
     from eventbus.registry import Registry
@@ -44,6 +49,7 @@ class Core:
         deliverer: runs deliveries.
         dispatcher: runs all deliveries of an event.
         queue: the enqueued events.
+        turns: lets deliveries with an ordering key run in order.
     """
 
     def __init__(
@@ -78,6 +84,22 @@ class Core:
             workers=queue.workers,
             overflow=queue.overflow,
         )
+        acceptor = None
+        if dlq is not None:
+            acceptor = Acceptor(dlq=dlq, deliverer=self.deliverer, telemetry=telemetry)
+        self.turns = Turns(
+            runtime=runtime,
+            deliverer=self.deliverer,
+            acceptor=acceptor,
+            queue_is_busy=lambda: self.queue.is_busy,
+        )
+        self.dispatcher.kept = KeptDispatcher(
+            dispatcher=self.dispatcher,
+            turns=self.turns,
+            acceptor=acceptor,
+            queue=self.queue,
+            serial=concurrency == "serial",
+        )
 
     async def redeliver(
         self, stored: StoredDelivery, *, types: EventTypes, registry: Registry, routes: RouteMaker
@@ -85,11 +107,39 @@ class Core:
         """Run one stored delivery again, as work that stopping the bus waits for."""
         self.activity.count += 1
         try:
-            return await redeliver(
-                stored, types=types, registry=registry, routes=routes, deliverer=self.deliverer
-            )
+            return await redeliver(stored, types=types, registry=registry, routes=routes, turns=self.turns)
         finally:
             self.activity.end()
+
+    async def enqueue_kept(
+        self, plan: Plan, event: Any, metadata: Metadata, check_open: Callable[[], object]
+    ) -> Enqueued:
+        """Accept an event, some of whose handlers are durable or keep an order, for later.
+
+        Its room in the queue is kept while its durable deliveries are committed; an event that goes to
+        durable handlers only needs none. ``check_open`` raises when the bus has stopped meanwhile.
+        """
+        queue, kept = self.queue, self.dispatcher.kept
+        needs_room = not all(route.subscription.durable for route in plan.routes)
+        if needs_room and not queue.has_room():
+            try:
+                await queue.room()
+                check_open()
+            except BaseException:
+                queue.pass_on()
+                raise
+        self.activity.count += 1
+        queue.reserve(needs_room)
+        is_queued = False
+        try:
+            item, is_queued = await kept.enqueue(plan, event, metadata)
+            if is_queued:
+                kept.put(item)
+        finally:
+            queue.release(needs_room)
+            if not is_queued:
+                self.activity.end()
+        return item
 
     async def settle(self, pending: Awaitable[None]) -> None:
         """Await deliveries that have begun, as work that stopping the bus waits for."""
@@ -110,6 +160,15 @@ class Core:
                 self.background.end()
 
         self.runtime.spawn(counted)
+
+    def serve(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run ``work`` in the background until the runtime closes; nobody waits for its end."""
+        self.runtime.spawn(work)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self.activity.count or self.background.count)
 
     async def wait_idle(self) -> None:
         """Return when nothing is under way, in the background neither."""
@@ -136,6 +195,7 @@ class Core:
         """Begin nothing any more, end what runs, and store it together with what waits."""
         self.dispatcher.halted = True
         self.queue.deliver_by(self.dispatcher.deliver_enqueued)
+        self.dispatcher.kept.fetch_all()
         halt()
         late = sorted({delivery.handler_id for delivery in self.runtime.running})
         _log.warning("shutdown.grace_over", grace=grace, handlers=late, enqueued=len(self.queue))

@@ -60,7 +60,7 @@ class Deliverer:
         if route.conditional and not delivery.redelivered:
             try:
                 if not route.admits(delivery.envelope):
-                    self._skip(delivery)
+                    self.skip(delivery)
                     return None
             except Exception as error:  # a condition is the handler's code, and fails like it
                 counters.started += 1
@@ -124,10 +124,19 @@ class Deliverer:
             "delivery.succeeded", **fields(delivery), duration=result.duration, attempts=result.attempts
         )
 
-    def _skip(self, delivery: Delivery) -> None:
+    def skip(self, delivery: Delivery) -> None:
+        """Settle a delivery that its handler's ``when`` or ``once`` does not want."""
         delivery.state = "skipped"
         delivery.route.counters.skipped += 1
         self._telemetry.emit("delivery.skipped", **fields(delivery))
+
+    def refuse(self, delivery: Delivery, error: Exception) -> Awaitable[None] | None:
+        """Settle a delivery that cannot be run at all as failed, without another attempt.
+
+        Returns what to await until it has settled, None when it has.
+        """
+        delivery.route.counters.started += 1
+        return self._fail(delivery, error, self._record(delivery, error, perf_counter_ns()))
 
     async def _in_turn(self, delivery: Delivery, context: Context | None) -> None:
         """Run an attempt when its handler, and the threads, have a place for it.
@@ -139,7 +148,9 @@ class Deliverer:
         thread = None if delivery.has_ancestor(in_thread=True) else route.threads
         async with AsyncExitStack() as taken:
             if place is not None:
+                delivery.waits_for_place = True
                 await self._runtime.wait(delivery, place.acquire())
+                delivery.waits_for_place = False
                 taken.callback(self._give_back, delivery, place)
             if thread is not None:
                 await self._runtime.wait(delivery, thread.acquire())
@@ -209,13 +220,14 @@ class Deliverer:
         """Return the seconds to wait before the next attempt, or None when there is none."""
         policy = delivery.route.policy
         still_runs = delivery.thread_done is not None  # a second thread must not run beside the first
+        tried = delivery.attempt - delivery.attempts_before
         if (
-            delivery.redelivered
+            delivery.runs_once
             or still_runs
-            or not should_retry(policy, attempts_made=delivery.attempt, category=record.category)
+            or not should_retry(policy, attempts_made=tried, category=record.category)
         ):
             return None
-        wait = policy.wait_before(delivery.attempt, seed=f"{delivery.envelope.id}:{delivery.handler_id}")
+        wait = policy.wait_before(tried, seed=f"{delivery.envelope.id}:{delivery.handler_id}")
         delivery.route.counters.retried += 1
         self._report(
             "delivery.retried",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from eventbus.envelope import Envelope
     from eventbus.failure import AttemptRecord, Failure
+    from eventbus.lines import Ticket
     from eventbus.plan import Route
     from eventbus.subscription import Subscription
 
@@ -29,7 +30,11 @@ class Delivery:
         state: what became of it; None until it has settled.
         error: the exception of the last attempt that failed, or None.
         dead_letter_id: the letter, when it was stored.
+        ordering_key: deliveries of the handler with this key run in order; None for no order.
     """
+
+    # More, for the rooms of the bus: redelivered says that it comes from the store, runs_once that it failed
+    # before; admitted that ``when`` and ``once`` have let it pass; from_queue that its event was enqueued.
 
     # There is no __init__, and defaults live on the class: a delivery is made for every handler of every
     # event, and a call into Python to fill it in costs as much as all else about it.
@@ -41,10 +46,16 @@ class Delivery:
     state: DeliveryState | None = None
     error: BaseException | None = None
     dead_letter_id: str | None = None
+    ordering_key: str | None = None
     duration_ns: int = 0
     parent: Delivery | None = None
     encoded: bytes | None = None
     redelivered: bool = False
+    runs_once: bool = False
+    admitted: bool = False
+    from_queue: bool = False
+    waits_for_place: bool = False
+    ticket: Ticket | None = None
     failures: tuple[AttemptRecord, ...] = ()
     failure: Failure | None = None
     capture_error: Exception | None = None

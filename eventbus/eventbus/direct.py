@@ -57,6 +57,12 @@ class DirectDelivery(Delivery):
         return envelope_of(self.route.event_type, self.payload, self.metadata, self.published)
 
 
+class QueuedDelivery(DirectDelivery):
+    """The same of an enqueued event."""
+
+    from_queue = True
+
+
 def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run, RunInTask]:
     """Return the shortest ways to run a delivery of ``route``: in the current task, and in its own."""
     counters = route.counters
@@ -141,7 +147,7 @@ def direct_deliver(plan: Plan, settle: Settle) -> Deliver:
     run = route.run
 
     def deliver(item: Enqueued) -> Coroutine[Any, Any, None] | None:
-        delivery = DirectDelivery()
+        delivery = QueuedDelivery()
         delivery.route = route
         delivery.payload = item.payload
         delivery.metadata = item.metadata

@@ -8,6 +8,7 @@ from itertools import islice
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from eventbus.announcing import announce
 from eventbus.clock import SystemClock
 from eventbus.delivery import Delivery
 from eventbus.direct import direct_deliver, direct_publish, direct_ways
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from eventbus.deliverer import Deliverer
     from eventbus.envelope import Metadata
+    from eventbus.kept_dispatch import KeptDispatcher
     from eventbus.metrics import Metrics
     from eventbus.plan import Deliver, Plan, Publish
     from eventbus.ports import Clock
@@ -37,6 +39,7 @@ class Dispatcher:
 
     Attributes:
         halted: set when the bus has run out of patience: what has not begun is stored, not run.
+        kept: takes the events with handlers that are durable or keep an order.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Dispatcher:
         self._can_look_later = history is None and isinstance(clock, SystemClock)
         self._serial = concurrency == "serial"
         self.halted = False
+        self.kept: KeptDispatcher
 
     def compile(self, plan: Plan) -> tuple[Publish, Deliver]:
         """Return how events of ``plan`` are published, and delivered when enqueued; see :class:`Plan`.
@@ -67,6 +71,8 @@ class Dispatcher:
         A cancellation of what is awaited stores what has not settled, stages that have not begun
         included, and goes on its way.
         """
+        if not plan.is_plain:
+            return self.kept.compile(plan)
         deliverer = self._deliverer
         direct = bool(plan.routes) and not self.halted
         for route in plan.routes:
@@ -85,21 +91,28 @@ class Dispatcher:
         self, plan: Plan, payload: Any, metadata: Metadata, parent: Delivery | None
     ) -> tuple[Receipt, Awaitable[None] | None]:
         encoded = plan.check(payload)
-        envelope = self._envelope(plan, payload, metadata)
-        deliveries, pending = self.deliver(plan, envelope, encoded, parent)
+        receipt = self.receipt(plan, payload, metadata)
+        receipt.begun, pending = self.deliver(plan, receipt.envelope, encoded, parent)
+        return receipt, pending
+
+    def receipt(self, plan: Plan, payload: Any, metadata: Metadata) -> Receipt:
+        """Return the receipt of an event that is accepted, without its deliveries."""
         receipt = Receipt()
-        receipt.made = envelope
-        receipt.begun = deliveries
+        receipt.made = self._envelope(plan, payload, metadata)
         if self._history is not None:
             self._history.append(receipt)
-        return receipt, pending
+        return receipt
 
     def accept(self, plan: Plan, payload: Any, metadata: Metadata) -> Enqueued:
         """Take an event that will be delivered later."""
+        return self.enqueued(plan, payload, metadata, plan.check(payload))
+
+    def enqueued(self, plan: Plan, payload: Any, metadata: Metadata, encoded: bytes | None) -> Enqueued:
+        """Return the receipt of an event that will be delivered later, and whose payload was checked."""
         item = Enqueued()
         item.plan = plan
         item.payload = payload
-        item.encoded = plan.check(payload)
+        item.encoded = encoded
         item.metadata = metadata
         item.published = perf_counter_ns()
         item.context = copy_context()
@@ -111,7 +124,10 @@ class Dispatcher:
 
     async def deliver_enqueued(self, item: Enqueued) -> None:
         """Deliver an event whose turn has come; store it when the bus has run out of patience."""
-        deliveries, pending = self.deliver(item.plan, item.envelope, item.encoded, None)
+        if not item.plan.is_plain:
+            await self.kept.deliver(item)
+            return
+        deliveries, pending = self.deliver(item.plan, item.envelope, item.encoded, None, queued=True)
         item.begun = deliveries
         if pending is not None:
             await pending
@@ -119,22 +135,17 @@ class Dispatcher:
     def _envelope(self, plan: Plan, payload: Any, metadata: Metadata) -> Envelope:
         """Make the envelope of an event that is accepted, and tell of it."""
         envelope = Envelope(plan.event_type, payload, self._clock.time_ns(), sequence.next(), metadata)
-        handlers = len(plan.routes)
-        if self._telemetry or not handlers:
-            fields = {
-                "event": envelope.name,
-                "event_id": envelope.id,
-                "correlation_id": envelope.correlation_id,
-                "tenant": envelope.tenant,
-            }
-            self._telemetry.emit("event.published", **fields, handlers=handlers)
-            if not handlers:
-                self._metrics.unhandled += 1
-                self._telemetry.emit("event.unhandled", **fields)
+        announce(envelope, len(plan.routes), self._telemetry, self._metrics)
         return envelope
 
     def deliver(
-        self, plan: Plan, envelope: Envelope, encoded: bytes | None, parent: Delivery | None
+        self,
+        plan: Plan,
+        envelope: Envelope,
+        encoded: bytes | None,
+        parent: Delivery | None,
+        *,
+        queued: bool = False,
     ) -> tuple[Sequence[Delivery], Awaitable[None] | None]:
         """Begin to deliver an event to every handler of its plan.
 
@@ -151,17 +162,25 @@ class Dispatcher:
                 delivery.encoded = encoded
             if parent is not None:
                 delivery.parent = parent
+            elif queued:
+                delivery.from_queue = True
             deliveries.append(delivery)
         pending = self._begin(plan, deliveries) if deliveries else None
         return deliveries, None if pending is None else self._finish(deliveries, pending)
 
     def _begin(self, plan: Plan, deliveries: Sequence[Delivery]) -> Awaitable[None] | None:
         """Run what can be run without waiting; return what is left to await, or None."""
-        run = self._run_in_turn if self._serial else self._runtime.run_together
-        if len(plan.stages) == 1 and not self.halted:
-            return run(deliveries)
+        if len(plan.stages) == 1:
+            return self.begin((deliveries,))
         waiting = iter(deliveries)
-        return self._run_stages([list(islice(waiting, len(stage))) for stage in plan.stages], run)
+        return self.begin([list(islice(waiting, len(stage))) for stage in plan.stages])
+
+    def begin(self, stages: Sequence[Sequence[Delivery]]) -> Awaitable[None] | None:
+        """Run deliveries stage by stage; return what is left to await when some wait, or None."""
+        run = self._run_in_turn if self._serial else self._runtime.run_together
+        if len(stages) == 1 and not self.halted:
+            return run(stages[0])
+        return self._run_stages(stages, run)
 
     async def _run_stages(self, stages: Sequence[Sequence[Delivery]], run: RunSome) -> None:
         for stage in stages:

@@ -8,7 +8,8 @@
     │   └── UndecodableEvent    a stored payload no longer fits today's class
     ├── UnknownEvent            no event of that name is known here
     ├── DuplicateHandler        the handler id is taken
-    ├── CaptureFailed           a handler failed and its failure could not be stored
+    ├── CaptureFailed           a failure, or a durable delivery, could not be stored
+    ├── OrderDeadlock           a delivery in order would wait for its own publisher
     ├── HandlerTimeout          a handler ran longer than its ``timeout=``
     ├── NoDeadLetterQueue       a verb for dead letters on a bus without ``dlq=``
     └── Paused                  the scope is paused by an operator
@@ -62,6 +63,13 @@ class HandlerTimeout(EventBusError, TimeoutError):
     """A handler ran longer than the ``timeout=`` of its subscription and was cancelled."""
 
 
+class OrderDeadlock(EventBusError):
+    """A delivery with an ordering key would have to wait for the handler that published it.
+
+    On a bus with a dead-letter queue it is stored instead, and runs when that handler is done.
+    """
+
+
 class NoDeadLetterQueue(EventBusError):
     """The verb needs a dead-letter queue, and the bus was made without ``dlq=``."""
 
@@ -71,11 +79,13 @@ class Paused(EventBusError):
 
 
 class CaptureFailed(EventBusError):
-    """A handler failed and its failure could not be committed to the dead-letter store.
+    """What had to be committed to the dead-letter store could not be: a failure, or a durable delivery.
+
+    The message says which; when a durable delivery could not be stored, nothing was delivered.
 
     Attributes:
-        errors: the handlers' own exceptions, in the order of ``receipt.deliveries``.
-        store_errors: why storing them failed, one for each of ``errors``.
+        errors: the handlers' own exceptions, in the order of ``receipt.deliveries``; empty when none ran.
+        store_errors: why storing failed.
         receipt: what became of every delivery of the event, or None for ``bus.capture``.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -90,6 +91,7 @@ class EventTypes:
         self._by_name: dict[str, EventType] = {}
         self._untyped: dict[str, EventType] = {}
         self._upcasts: dict[tuple[str, int], Upcast] = {}
+        self._lock = threading.Lock()  # events may be published in a session from any thread
 
     def of_class(self, cls: type[Any]) -> EventType:
         """Return the type of a class, registering it the first time.
@@ -100,6 +102,10 @@ class EventTypes:
         known = self._by_class.get(cls)
         if known is not None:
             return known
+        with self._lock:
+            return self._by_class.get(cls) or self._add(cls)
+
+    def _add(self, cls: type[Any]) -> EventType:
         event_type = EventType.of_class(cls, max_payload=self._max_payload)
         other = self._by_name.get(event_type.name)
         if other is not None and other.cls is not None:

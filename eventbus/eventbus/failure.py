@@ -90,6 +90,7 @@ class Failure(NamedTuple):
         annotations: what the handler noted.
         retry_after: seconds the failing side asked us to wait, or None.
         thread_done: set when the handler's abandoned thread has returned; None when none runs.
+        ordering_key: deliveries of the handler with this key run in order; None for no order.
     """
 
     envelope: Envelope
@@ -104,3 +105,4 @@ class Failure(NamedTuple):
     annotations: Mapping[str, Any]
     retry_after: float | None = None
     thread_done: anyio.Event | None = None
+    ordering_key: str | None = None

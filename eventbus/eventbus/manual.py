@@ -10,6 +10,7 @@ from eventbus.classify import classify
 from eventbus.envelope import check_text
 from eventbus.errors import CaptureFailed
 from eventbus.failure import AttemptRecord, Failure
+from eventbus.ordering import key_for
 from eventbus.snapshots import fingerprint, snapshot
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def capture_by_hand(
     """Store a failure that happened outside of the bus; return the letter's id.
 
     Raises:
-        InvalidEvent: the handler's id could not be stored.
+        InvalidEvent: the handler's id could not be stored, or its ordering key not be read.
         CaptureFailed: the store could not commit it.
     """
     check_text("handler", handler)
@@ -49,6 +50,7 @@ async def capture_by_hand(
         fingerprint=fingerprint(handler, error),
         annotations=bounded_annotations(None, annotations or {}),
         retry_after=classification.retry_after,
+        ordering_key=_ordering_key(envelope, subscription),
     )
     try:
         (dead_letter_id,) = await dlq.capture([failure])
@@ -59,3 +61,9 @@ async def capture_by_hand(
             store_errors=[store_error],
         ) from store_error
     return dead_letter_id
+
+
+def _ordering_key(envelope: Envelope, subscription: Subscription | None) -> str | None:
+    if envelope.ordering_key is not None or subscription is None or subscription.ordering_key is None:
+        return envelope.ordering_key
+    return key_for(subscription, envelope.name, envelope.payload)

@@ -17,10 +17,12 @@ class Counters:
     """The numbers of one handler for one event, counted where the deliveries run."""
 
     __slots__ = (
+        "accepted",
         "failed",
         "interrupted",
         "latency",
         "latency_sum_ns",
+        "parked",
         "retried",
         "skipped",
         "started",
@@ -34,6 +36,8 @@ class Counters:
         self.skipped = 0
         self.retried = 0
         self.timed_out = 0
+        self.accepted = 0
+        self.parked = 0
         self.latency_sum_ns = 0
         self.latency = [0] * BUCKETS
 
@@ -83,6 +87,9 @@ class HandlerMetrics:
         skipped: deliveries that ``when`` or ``once`` kept from running.
         retried: in-process attempts after the first.
         timed_out: attempts that exceeded their timeout.
+        accepted: deliveries stored for a worker: durable ones, those published in a transaction, and those
+            that had to wait for their turn in an order.
+        parked: the same, where an earlier delivery of their ordering key had failed.
         in_flight: deliveries that run right now.
         latency: how long finished deliveries took, in-process retries included.
         by_event: the same, split by event name; empty in the parts.
@@ -95,6 +102,8 @@ class HandlerMetrics:
     skipped: int
     retried: int
     timed_out: int
+    accepted: int
+    parked: int
     in_flight: int
     latency: Latency
     by_event: Mapping[str, HandlerMetrics] = field(default_factory=dict[str, "HandlerMetrics"])
@@ -143,6 +152,8 @@ def _metrics(parts: list[Counters], by_event: Mapping[str, Counters]) -> Handler
         skipped=total("skipped"),
         retried=total("retried"),
         timed_out=total("timed_out"),
+        accepted=total("accepted"),
+        parked=total("parked"),
         in_flight=started - ended,
         latency=_latency(parts),
         by_event={name: _metrics([part], {}) for name, part in sorted(by_event.items())},

@@ -121,15 +121,28 @@ class Plan:
         check: makes sure that a payload can be stored, see :class:`~eventbus.payloads.Codec`.
         routes: the ways to its handlers, in order.
         stages: the same, stage by stage.
+        is_ordered: whether its events come with an ordering key of their publisher's.
+        is_plain: whether no handler is durable or keeps an order, so that deliveries just run.
         publish: begins an event: takes its checked metadata, and the delivery whose handler publishes
             it; returns the receipt, and what to await until every delivery has settled, None when
             they have.
         deliver: begins an enqueued event; returns what to await in its context, or None.
     """
 
-    __slots__ = ("check", "deliver", "event_type", "publish", "routes", "stages")
+    __slots__ = ("check", "deliver", "event_type", "is_ordered", "is_plain", "publish", "routes", "stages")
 
-    def __init__(self, event_type: EventType, routes: Sequence[Route], compile_plan: CompilePlan) -> None:
+    def __init__(
+        self,
+        event_type: EventType,
+        routes: Sequence[Route],
+        compile_plan: CompilePlan,
+        *,
+        is_ordered: bool = False,
+    ) -> None:
+        self.is_ordered = is_ordered
+        self.is_plain = not is_ordered and not any(
+            route.subscription.durable or route.subscription.ordering_key is not None for route in routes
+        )
         self.event_type = event_type
         self.check = event_type.codec.check
         self.stages = tuple(
@@ -154,8 +167,12 @@ class RouteMaker:
         self._threads: anyio.Semaphore | None = None
         self._slots: dict[Subscription, anyio.Semaphore] = {}
 
-    def make(self, subscription: Subscription, event_type: EventType) -> Route:
-        """Return the route of events of a type to the subscription's handler."""
+    def make(self, subscription: Subscription, event_type: EventType, *, runs: bool = True) -> Route:
+        """Return the route of events of a type to the subscription's handler.
+
+        One that ``runs`` nothing only names the handler, for deliveries that are stored; it may be made in
+        any thread.
+        """
         binding = subscription.binding
         invoke = invocation(subscription) if binding.is_async else invocation_in_thread(subscription)
         is_plain = binding.is_async and not binding.wants_envelope and not self._middleware
@@ -166,8 +183,8 @@ class RouteMaker:
             binding.handler if is_plain else None,
             self._metrics.counters(subscription.id, event_type.name),
             subscription.retry or self._retry,
-            self._slots_of(subscription),
-            None if binding.is_async else self._thread_slots(),
+            self._slots_of(subscription) if runs else None,
+            self._thread_slots() if runs and not binding.is_async else None,
         )
 
     def reset(self) -> None:

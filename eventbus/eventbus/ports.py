@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class Redeliverer(Protocol):
         ...
 
     async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
-        """Run one stored delivery through the same wrapped path as the first time, once.
+        """Run one stored delivery through the same wrapped path as the first time.
 
-        Within this process it takes its turn among the deliveries of its handler and ordering key.
-        Never raises for a failing handler. A cancellation of the caller cancels the handler and
-        goes on its way.
+        One that has failed before runs once; a first run has the handler's in-process attempts. Within
+        this process it takes its turn among the deliveries of its handler and ordering key. Never
+        raises for a failing handler. A cancellation of the caller cancels the handler and goes on its way.
         """
         ...
 
@@ -74,6 +74,21 @@ class Redeliverer(Protocol):
 
     def spawn(self, work: Callable[[], Awaitable[None]], /) -> None:
         """Run ``work`` in the bus's own tasks; stopping the bus waits for it within its grace."""
+        ...
+
+    def serve(self, work: Callable[[], Awaitable[None]], /) -> None:
+        """Run ``work``, which goes on for as long as the bus does, in the bus's own tasks.
+
+        Nobody waits for its end. It is cancelled when all else has ended, before ``DeadLetters.stop``.
+        """
+        ...
+
+    @property
+    def ordered_handlers(self) -> Collection[str]:
+        """The ids of the handlers whose transient deliveries ask :meth:`DeadLetters.is_blocked`.
+
+        Empty while nothing here is published with an ordering key, and no handler asks for one.
+        """
         ...
 
 
@@ -98,8 +113,26 @@ class DeadLetters(Protocol):
         """
         ...
 
+    def halt(self) -> None:
+        """Begin to run nothing any more. Called once, when the bus begins to stop."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait, for a bounded time, for the store's answers to what has ended.
+
+        Called once, when everything has ended that the bus waits for, and before it cancels the rest.
+        """
+        ...
+
     async def stop(self) -> None:
         """Flush and close the store. Called once, after the last delivery has settled."""
+        ...
+
+    async def wait_idle(self) -> None:
+        """Return when no delivery that this process has accepted waits for a worker, or is run by one.
+
+        Those that failed are not waited for, nor those that are held back behind them.
+        """
         ...
 
     async def capture(self, failures: Sequence[Failure]) -> Sequence[str]:

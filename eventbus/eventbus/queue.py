@@ -36,11 +36,12 @@ class Queue:
     ) -> None:
         self._runtime = runtime
         self._on_settled = on_settled
-        self._size = size
+        self._size = self._room = size
         self._most_workers = workers
         self._overflow = overflow
         self._items: deque[Enqueued] = deque()
         self._workers = 0
+        self._starting = 0
         self._closed = False
         self._full: deque[anyio.Event] = deque()
         self._deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None] | None = None
@@ -50,7 +51,22 @@ class Queue:
 
     def has_room(self) -> bool:
         """Tell whether the next event neither has to wait nor is refused."""
-        return len(self._items) < self._size
+        return len(self._items) < self._room
+
+    def reserve(self, events: int = 1) -> None:
+        """Count so many events more that wait, elsewhere than in here."""
+        self._room -= events
+
+    def release(self, events: int = 1) -> None:
+        """Count so many less of them; wake who waits for the room."""
+        self._room += events
+        self.pass_on()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an event that waits may have to wait for another one to be delivered."""
+        free = self._most_workers - self._workers + self._starting
+        return free < max(1, len(self._items))
 
     async def room(self) -> None:
         """Return when there is room for one more event; at once for what a handler enqueues.
@@ -58,7 +74,7 @@ class Queue:
         Raises:
             BusFull: there is none, and the bus is to refuse rather than wait.
         """
-        while len(self._items) >= self._size:
+        while len(self._items) >= self._room:
             if self._overflow == "raise":
                 raise BusFull(
                     f"{self._size:,} events are enqueued and not yet delivered; wait, raise queue_size=, "
@@ -80,8 +96,10 @@ class Queue:
     def put(self, item: Enqueued) -> None:
         """Accept an event; call it without a wait after :meth:`room`."""
         self._items.append(item)
-        if self._workers < self._most_workers and self._workers < len(self._items):
+        # those that are at work may be at it for long: each event that waits has a worker that is to begin
+        if self._workers < self._most_workers and self._starting < len(self._items):
             self._workers += 1
+            self._starting += 1
             self._runtime.spawn(self._work)
 
     def deliver_by(self, deliver: Callable[[Enqueued], Coroutine[Any, Any, None] | None]) -> None:
@@ -90,10 +108,11 @@ class Queue:
 
     def pass_on(self) -> None:
         """Wake the next who waits: whoever :meth:`room` let in does not come."""
-        if self._full and len(self._items) < self._size:
+        if self._full and len(self._items) < self._room:
             self._full.popleft().set()
 
     async def _work(self) -> None:
+        self._starting -= 1
         items, on_settled = self._items, self._on_settled
         delivered = 0
         try:
@@ -114,6 +133,7 @@ class Queue:
             self._workers -= 1
             if items and not self._closed:  # cut short: what waits is left to another worker
                 self._workers += 1
+                self._starting += 1
                 self._runtime.spawn(self._work)
 
     def close(self) -> None:

@@ -20,11 +20,13 @@ class DeliveryResult:
     """What became of one delivery.
 
     Attributes:
-        state: ``succeeded``; ``dead_lettered`` (failed, and stored); ``accepted`` (has not settled
-            yet); ``skipped`` (by ``when`` or ``once``); ``failed`` (failed, and not stored: without a
-            dead-letter queue, or because the store failed too).
+        state: ``succeeded``; ``dead_lettered`` (failed, and stored); ``accepted`` (stored for a worker to
+            run, or enqueued and not settled yet); ``parked`` (stored behind an earlier delivery of its
+            ordering key that failed; it runs when that one is done with); ``skipped`` (by ``when`` or
+            ``once``); ``failed`` (not delivered and not stored: without a dead-letter queue, or because
+            the store failed too).
         error: the exception of the last attempt, or None.
-        dead_letter_id: the letter, when it was stored.
+        dead_letter_id: where it is stored, when it is.
         duration: seconds from the first attempt's start to the last one's end.
         attempts: how often the handler ran.
     """
@@ -90,7 +92,7 @@ class Receipt:
             return
         cause = lost[0].capture_error
         raise CaptureFailed(
-            f"{len(lost)} failed deliveries of {self.envelope.name!r} {self.event_id} could not be stored "
+            f"{len(lost)} {_what(lost)} of {self.envelope.name!r} {self.event_id} could not be stored "
             f"({', '.join(delivery.handler_id for delivery in lost)}): {cause}",
             errors=[delivery.error for delivery in lost if delivery.error is not None],
             store_errors=[delivery.capture_error for delivery in lost if delivery.capture_error is not None],
@@ -116,3 +118,7 @@ class Receipt:
     def __repr__(self) -> str:
         states = ", ".join(f"{name}: {result.state}" for name, result in self.deliveries.items())
         return f"<Receipt of {self.envelope.name} {self.event_id}: {states or 'unhandled'}>"
+
+
+def _what(lost: Sequence[Delivery]) -> str:
+    return "failed deliveries" if all(delivery.failure for delivery in lost) else "deliveries"

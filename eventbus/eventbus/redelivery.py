@@ -1,4 +1,4 @@
-"""Running one stored delivery again, through the same wrapped path as the first time."""
+"""Running one stored delivery, through the same wrapped path as the first time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextvars import copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from eventbus.context import current_delivery
 from eventbus.delivery import Delivery
 from eventbus.envelope import Envelope, Metadata, ReplayInfo
-from eventbus.errors import InvalidEvent, UndecodableEvent
+from eventbus.errors import InvalidEvent, OrderDeadlock, UndecodableEvent
 from eventbus.ids import sequence
 from eventbus.stored import (
     FailedAgain,
@@ -22,10 +23,10 @@ from eventbus.stored import (
 )
 
 if TYPE_CHECKING:
-    from eventbus.deliverer import Deliverer
     from eventbus.event_types import EventTypes
     from eventbus.plan import RouteMaker
     from eventbus.registry import Registry
+    from eventbus.turns import Turns
 
 
 async def redeliver(
@@ -34,9 +35,13 @@ async def redeliver(
     types: EventTypes,
     registry: Registry,
     routes: RouteMaker,
-    deliverer: Deliverer,
+    turns: Turns,
 ) -> RedeliveryOutcome:
-    """Decode a stored delivery and run it once with its handler; see ``ports.Redeliverer``."""
+    """Decode a stored delivery and run it with its handler; see ``ports.Redeliverer``.
+
+    Raises:
+        OrderDeadlock: a running handler asked for it, and its turn only comes when that one is done.
+    """
     subscription = registry.find(stored.handler_id)
     if subscription is None:
         return Unhandled(
@@ -54,11 +59,25 @@ async def redeliver(
     delivery.payload = envelope.payload
     delivery.encoded = stored.payload
     delivery.redelivered = True
+    delivery.runs_once = stored.first_failed_at is not None
     delivery.attempt = stored.attempt
     delivery.attempts_before = stored.attempt - 1
-    pending = deliverer.start(delivery, copy_context(), perf_counter_ns())
-    if pending is not None:
-        await pending
+    delivery.ordering_key = stored.ordering_key
+    parent = current_delivery.get()
+    if parent is not None:
+        delivery.parent = parent
+    turns.join(delivery)
+    try:
+        if delivery.ticket is not None and delivery.ticket.never_runs:
+            raise OrderDeadlock(
+                f"dead letter {stored.dead_letter_id} with ordering key {stored.ordering_key!r} runs when "
+                "the handler that asks for it is done with its own delivery; ask for it elsewhere"
+            )
+        pending = turns.run(delivery, copy_context(), perf_counter_ns())
+        if pending is not None:
+            await pending
+    finally:
+        turns.drop([delivery])
     return _outcome(delivery)
 
 
@@ -79,7 +98,9 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
         priority=stored.priority,
         tags=stored.tags,
         headers=stored.headers,
-        replay=ReplayInfo(stored.dead_letter_id, stored.attempt, stored.first_failed_at),
+        replay=None
+        if stored.first_failed_at is None
+        else ReplayInfo(stored.dead_letter_id, stored.attempt, stored.first_failed_at),
     )
     return Envelope(
         event_type, payload, int(stored.occurred_at.timestamp() * 1_000_000) * 1000, sequence.next(), metadata
@@ -89,7 +110,7 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
 def _outcome(delivery: Delivery) -> RedeliveryOutcome:
     duration = delivery.duration_ns / 1e9
     if delivery.state == "succeeded":
-        return Succeeded(duration)
+        return Succeeded(duration, delivery.result.attempts)
     failure, error = delivery.failure, delivery.error
     assert failure is not None
     assert error is not None

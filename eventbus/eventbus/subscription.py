@@ -11,6 +11,7 @@ from eventbus.envelope import check_text
 from eventbus.errors import InvalidEvent
 from eventbus.event_types import check_event_name, is_event_class
 from eventbus.handlers import Binding, Handler, bind, default_id, describe, is_stable
+from eventbus.ordering import OrderingKey, check_ordering
 from eventbus.patterns import check_pattern, is_pattern
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class SubscriptionOptions(TypedDict, total=False):
     priority: int
     tags: Sequence[str]
     classify: Sequence[ClassifyRule]
+    durable: bool
+    ordering_key: OrderingKey | None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -53,6 +56,13 @@ class Subscription:
         priority: urgency of its deliveries, 1 (high) to 10 (low).
         tags: free words to find its failures by.
         classify: rules that say what kind of failure an exception is, asked before the bus's own.
+        durable: its deliveries are committed to the dead-letter store before ``publish`` returns, and run
+            by workers: at least once, even if the process dies. ``timeout``, ``retry`` and the rest apply
+            there; ``stage`` does not, ``when`` and ``once`` are asked at the publish.
+        ordering_key: deliveries with the same key run one at a time, in the order in which they were
+            published: the name of a field of the event, or a function of the event that returns a text,
+            an int or None for no order. When one is dead-lettered, later ones of its key are stored
+            behind it without running. ``publish(ordering_key=...)`` goes before it.
         spent: whether a ``once`` subscription has had its event.
     """
 
@@ -69,6 +79,8 @@ class Subscription:
     priority: int = 5
     tags: tuple[str, ...] = ()
     classify: tuple[ClassifyRule, ...] = ()
+    durable: bool = False
+    ordering_key: OrderingKey | None = None
     spent: bool = field(default=False, repr=False)
 
     @property
@@ -153,3 +165,7 @@ def _check_values(subscription: Subscription) -> None:
         raise ValueError(f"priority={subscription.priority!r} must be an int from 1 (high) to 10 (low)")
     for text in (*subscription.tags, *subscription.aliases):
         check_text("a tag or alias", text)
+    if type(subscription.durable) is not bool:
+        raise ValueError(f"durable={subscription.durable!r} must be True or False")
+    if subscription.ordering_key is not None:
+        check_ordering(subscription.ordering_key, subscription.events, f"handler {subscription.id!r}")

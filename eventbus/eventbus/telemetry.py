@@ -12,12 +12,15 @@ name                       fields
 ``delivery.timed_out``     as started, and: timeout (seconds)
 ``delivery.interrupted``   as started
 ``delivery.skipped``       as started
+``delivery.accepted``      as started, and: dead_letter (where it is kept until a worker runs it)
+``delivery.parked``        as started, and: dead_letter (where it waits behind one that failed)
 ``dead_letter.captured``   dead_letter, event, event_id, handler, tenant, state, kind
 ``dead_letter.replayed``   dead_letter, event, handler, tenant, state (after it), duration
 ``dead_letter.resolved``   dead_letter, event, handler, tenant, age (seconds since it was stored)
 ``dead_letter.exhausted``  dead_letter, event, handler, tenant, reason
 ``dead_letter.changed``    dead_letter, event, handler, tenant, verb, state, by
 ``dead_letter.rescued``    dead_letter, event, handler, tenant, crashes
+``lease.lost``             dead_letter, token
 ``store.unavailable``      error
 =========================  ===================================================================
 """
@@ -43,12 +46,15 @@ CATALOGUE: Mapping[str, tuple[str, ...]] = {
     "delivery.timed_out": (*_OF_A_DELIVERY, "timeout"),
     "delivery.interrupted": _OF_A_DELIVERY,
     "delivery.skipped": _OF_A_DELIVERY,
+    "delivery.accepted": (*_OF_A_DELIVERY, "dead_letter"),
+    "delivery.parked": (*_OF_A_DELIVERY, "dead_letter"),
     "dead_letter.captured": (*_OF_A_LETTER, "event_id", "state", "kind"),
     "dead_letter.replayed": (*_OF_A_LETTER, "state", "duration"),
     "dead_letter.resolved": (*_OF_A_LETTER, "age"),
     "dead_letter.exhausted": (*_OF_A_LETTER, "reason"),
     "dead_letter.changed": (*_OF_A_LETTER, "verb", "state", "by"),
     "dead_letter.rescued": (*_OF_A_LETTER, "crashes"),
+    "lease.lost": ("dead_letter", "token"),
     "store.unavailable": ("error",),
 }
 """Every name with the fields that its events carry."""

@@ -103,3 +103,23 @@ async def test_a_store_that_fails_is_told_with_both_errors() -> None:
             await bus.capture("job", error, handler="h")
     assert caught.value.errors == (error,)
     assert caught.value.receipt is None
+
+
+async def test_a_failure_by_hand_belongs_to_the_sequence_of_its_key(dlq: DeadLetterQueue) -> None:
+    bus = EventBus(dlq=dlq)
+
+    @bus.on("event", id="keyed", ordering_key="key")
+    async def keyed(event: object) -> None:
+        raise AssertionError("it has to wait")
+
+    async with bus:
+        event: dict[str, str] = {"key": "a"}
+        ids = [
+            await bus.capture("event", ValueError(), handler="keyed", data=event),
+            await bus.capture("event", ValueError(), handler="keyed", data=event, ordering_key=7),
+            await bus.capture("event", ValueError(), handler="unknown", data=event),
+        ]
+        assert [(await bus.dead_letter(it)).ordering_key for it in ids] == ["a", "7", None]
+        with pytest.raises(InvalidEvent, match="ordering key 'key' of handler 'keyed'"):
+            await bus.capture("event", ValueError(), handler="keyed", data={})
+        assert (await bus.publish("event", event)).deliveries["keyed"].state == "parked"

@@ -371,3 +371,21 @@ async def test_memory_does_not_grow_with_the_number_of_events(anyio_backend: str
         finally:
             tracemalloc.stop()
     assert after - before < 100_000
+
+
+async def test_an_event_that_is_being_delivered_for_long_does_not_delay_the_next_one() -> None:
+    bus = EventBus()
+    began: list[int] = []
+    go = anyio.Event()
+
+    @bus.on("event", id="slow")
+    async def slow(number: int) -> None:
+        began.append(number)
+        await go.wait()
+
+    async with bus:
+        for number in (1, 2):
+            await bus.enqueue("event", number)
+            await anyio.wait_all_tasks_blocked()
+        assert began == [1, 2]
+        go.set()

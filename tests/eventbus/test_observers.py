@@ -12,6 +12,7 @@ from eventbus import EventBus, RetryPolicy, TelemetryEvent
 from eventbus.telemetry import CATALOGUE, Telemetry
 from eventbus.testing import FakeClock
 from eventbus_dlq import DeadLetter, DeadLetterQueue, MemoryStore, StoreUnavailable
+from eventbus_dlq.store import Lease
 
 
 class SometimesDown(MemoryStore):
@@ -25,10 +26,29 @@ class SometimesDown(MemoryStore):
         return await super().add(letters)
 
 
+def add_stored_handlers(
+    bus: EventBus, store: MemoryStore, clock: FakeClock, seen: Sequence[TelemetryEvent]
+) -> None:
+    """Subscribe one handler that keeps an order and fails, and a durable one that loses its first lease."""
+
+    @bus.on("steps", id="steps", ordering_key=lambda event: "k")
+    async def steps(event: Any) -> None:
+        raise RuntimeError("the first one fails")
+
+    @bus.on("mail", id="mail", durable=True)
+    async def mail(event: Any) -> None:
+        if "lease.lost" not in [it.name for it in seen]:  # somebody else takes its lease away
+            leases = [
+                Lease(dead_letter_id=it.dead_letter_id, token=it.token)
+                for it in await store.leased(now=clock.now)
+            ]
+            await store.release(leases, now=clock.now)
+
+
 async def test_every_event_of_the_catalogue_is_told_with_exactly_its_fields() -> None:
     seen: list[TelemetryEvent] = []
     store, clock = SometimesDown(), FakeClock()
-    dlq = DeadLetterQueue(store, clock=clock, capture_timeout=0)
+    dlq = DeadLetterQueue(store, clock=clock, capture_timeout=0, lease=0.05)
     bus = EventBus(dlq=dlq, observers=[seen.append], shutdown_grace=0)
     error: BaseException | None = RuntimeError("flaky")
     began = anyio.Event()
@@ -50,6 +70,13 @@ async def test_every_event_of_the_catalogue_is_told_with_exactly_its_fields() ->
         began.set()
         await anyio.sleep_forever()
 
+    add_stored_handlers(bus, store, clock, seen)
+
+    async def until(name: str) -> None:
+        while name not in [event.name for event in seen]:
+            clock.advance(10)
+            await anyio.wait_all_tasks_blocked()
+
     async with bus:
         receipt = await bus.publish("job", 1, tenant="acme", correlation_id="req-1")
         letter_id = str(receipt.deliveries["flaky"].dead_letter_id)
@@ -60,9 +87,14 @@ async def test_every_event_of_the_catalogue_is_told_with_exactly_its_fields() ->
         await bus.replay(letter_id)
         await bus.snooze(letter_id, until=clock.now, by="ann")
         await store.claim([letter_id], owner="dead", lease=1, now=clock.now)
-        clock.advance(2)
+        await until("dead_letter.rescued")
         error = None
         await bus.replay(letter_id)
+        await bus.publish("steps", {"number": 1})
+        behind = await bus.publish("steps", {"number": 2})
+        assert behind.deliveries["steps"].state == "parked"
+        assert (await bus.publish("mail", 1)).deliveries["mail"].state == "accepted"
+        await until("lease.lost")
         error, store.down = RuntimeError("x"), True
         await bus.enqueue("job", 2)
         await bus.wait_idle()

@@ -321,7 +321,7 @@ async def test_metadata_that_no_store_can_hold_is_refused_by_name(
             await bus.publish("order.placed", {}, **options)
 
 
-@pytest.mark.parametrize("option", ["session", "ordering_key", "colour"])
+@pytest.mark.parametrize("option", ["durable", "colour"])
 async def test_an_option_that_is_not_there_is_refused_and_not_ignored(option: str) -> None:
     bus = EventBus()
     async with bus:

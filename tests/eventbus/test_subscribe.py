@@ -223,7 +223,7 @@ def test_listening_to_nothing_is_refused() -> None:
     ("options", "error", "message"),
     [
         ({"colour": "red"}, TypeError, "unknown option colour; there are: aliases, classify, "),
-        ({"durable": True}, TypeError, "unknown option durable"),
+        ({"sandbox": None}, TypeError, "unknown option sandbox"),
         ({"max_concurrency": 0}, ValueError, "max_concurrency=0"),
         ({"max_concurrency": 1.5}, ValueError, r"max_concurrency=1\.5"),
         ({"stage": -1}, ValueError, "stage=-1"),

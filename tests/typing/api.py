@@ -173,6 +173,8 @@ async def publishing() -> None:
         assert_type(receipt.deliveries["x"].error, BaseException | None)
         assert_type(receipt.deliveries["x"].dead_letter_id, str | None)
         receipt.raise_for_failures()
+        assert_type(await bus.publish("order.placed", {"order_id": 1}, session=object()), Receipt)
+        assert_type(bus.publish_in(object(), "order.placed", {"order_id": 1}, ordering_key=1), Receipt)
         assert_type(await bus.enqueue("order.placed", {"order_id": 1}, tenant="acme"), Receipt)
         await bus.wait_idle()
         subscription = bus.subscribe("order.*", notify, id="other", timeout=None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.lowlevel import current_token
 
 from eventbus.groups import holds, members
 from eventbus.runtime.driving import FINISHED, begin, drive, guarded, timeout_of
@@ -34,6 +36,7 @@ class AnyioRuntime:
     async def open(self) -> None:
         """Enter the task group of the background work; :meth:`close` leaves it, in the same task."""
         await self._background.__aenter__()
+        self._loop: Any = current_token().native_token
 
     def attempt(self, delivery: Delivery, context: Context | None) -> Awaitable[None] | None:
         """See :class:`Runtime`."""
@@ -107,6 +110,11 @@ class AnyioRuntime:
     def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """See :class:`Runtime`."""
         Context().run(self._background.start_soon, guarded, work)
+
+    def call_from_thread(self, call: Callable[[], None]) -> None:
+        """See :class:`Runtime`."""
+        with suppress(RuntimeError):  # the loop has ended, and nobody is there any more to be told
+            self._loop.run_sync_soon(call)
 
     async def close(self) -> None:
         """See :class:`Runtime`."""

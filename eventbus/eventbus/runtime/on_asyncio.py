@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,11 @@ class AsyncioRuntime:
         task = self._loop.create_task(guarded(work), context=Context())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    def call_from_thread(self, call: Callable[[], None]) -> None:
+        """See :class:`Runtime`."""
+        with suppress(RuntimeError):  # the loop is closed, and nobody is there any more to be told
+            self._loop.call_soon_threadsafe(call)
 
     async def close(self) -> None:
         """See :class:`Runtime`."""

@@ -64,6 +64,10 @@ class Runtime(Protocol):
         """Run ``work`` in the background. What it raises is logged."""
         ...
 
+    def call_from_thread(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called in the event loop soon, from any thread; not at all when that is closed."""
+        ...
+
     async def close(self) -> None:
         """Cancel the background work and wait for its end."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from eventbus.errors import CaptureFailed
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Wanted: TypeAlias = "type[Any] | str"
 """Which events are meant: a class with its subclasses, or a name."""
 
-_TAKES_EVENTS = ("publish", "enqueue")
+_TAKES_EVENTS = ("publish", "enqueue", "publish_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Recorder:
         (placed,) = recorder.assert_published(OrderPlaced)
         recorder.assert_succeeded("billing.charge")
 
-    It wraps ``publish`` and ``enqueue`` of any bus, running or not, and changes nothing about it:
+    It wraps ``publish``, ``enqueue`` and ``publish_in`` of any bus, running or not, and changes nothing:
     nested events are recorded too, and events that nobody handles. Events are in the order of being
     published. A publish that was refused or cancelled gave no receipt and is not recorded. Code
     which took hold of ``bus.publish`` itself before is not seen.
@@ -68,7 +69,9 @@ class Recorder:
         self._on = True
         for name in _TAKES_EVENTS:
             self._before[name] = vars(self._bus).get(name)
-            setattr(self._bus, name, self._recording(getattr(self._bus, name)))
+            take = getattr(self._bus, name)
+            wrap = self._recording if iscoroutinefunction(take) else self._recording_in
+            setattr(self._bus, name, wrap(take))
 
     def stop(self) -> None:
         """Record no more, and keep what was recorded. Recorders of one bus stop in turn, last first."""
@@ -108,6 +111,17 @@ class Recorder:
 
         return recorded
 
+    def _recording_in(self, take: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(take)
+        def recorded(session: Any, *event: Any, **options: Any) -> Receipt:
+            position = len(self._slots)
+            self._slots.append(None)
+            receipt: Receipt = take(session, *event, **options)
+            self._slots[position] = receipt
+            return receipt
+
+        return recorded
+
     def clear(self) -> None:
         """Forget what was recorded up to now."""
         self._slots = []
@@ -137,6 +151,11 @@ class Recorder:
     def failed(self) -> tuple[RecordedDelivery, ...]:
         """The deliveries that failed, stored or not."""
         return tuple(it for it in self.deliveries if it.result.state in ("dead_lettered", "failed"))
+
+    @property
+    def accepted(self) -> tuple[RecordedDelivery, ...]:
+        """The deliveries that were stored for a worker to run: accepted ones, and parked ones."""
+        return tuple(it for it in self.deliveries if _is_accepted(it))
 
     def of(self, event: Wanted) -> tuple[Envelope, ...]:
         """Return the envelopes of one kind of event: of a class and its subclasses, or of a name."""
@@ -202,12 +221,34 @@ class Recorder:
                 ) from delivery.result.error
         return tuple(found)
 
+    def assert_accepted(self, handler_id: str) -> tuple[RecordedDelivery, ...]:
+        """Return the deliveries of a handler, of which there must be some, and all stored for a worker.
+
+        Those are ``accepted``, or ``parked`` behind one of their ordering key that failed.
+
+        Raises:
+            AssertionError: it had none, or one was not stored; the message says what became of it.
+        """
+        found = self._of_handler(handler_id)
+        for delivery in found:
+            if not _is_accepted(delivery):
+                raise AssertionError(
+                    f"{_described(delivery)}, and was to be stored for a worker"
+                ) from delivery.result.error
+        return found
+
     def _of_handler(self, handler_id: str) -> tuple[RecordedDelivery, ...]:
         found = tuple(delivery for delivery in self.deliveries if delivery.handler_id == handler_id)
         if not found:
             ids = _counted([delivery.handler_id for delivery in self.deliveries])
             raise AssertionError(f"handler {handler_id!r} had no delivery; deliveries went to: {ids}")
         return found
+
+
+def _is_accepted(delivery: RecordedDelivery) -> bool:
+    """Tell what is stored from what is only enqueued, and has no letter."""
+    result = delivery.result
+    return result.state in ("accepted", "parked") and result.dead_letter_id is not None
 
 
 def _called(event: Wanted) -> str:
