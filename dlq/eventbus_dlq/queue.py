@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 from eventbus.clock import SystemClock
 from eventbus.errors import BusClosed
-from eventbus.ids import new_id
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.retry import RetryPolicy
-from eventbus_dlq.captor import Captor
 from eventbus_dlq.capture import moment
-from eventbus_dlq.leases import LeaseKeeper
 from eventbus_dlq.letter import Verb
 from eventbus_dlq.operations import Operation, check_meant, members_of, replay_members
 from eventbus_dlq.query import DeadLetterQuery, Page
-from eventbus_dlq.replay import Replayer, ReplayOutcome
+from eventbus_dlq.running import RunningQueue
+from eventbus_dlq.settings import QueueSettings
+from eventbus_dlq.spool import Spool
 from eventbus_dlq.telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
+    from os import PathLike
 
+    from eventbus.acceptance import Acceptance, Accepted
     from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.replay import ReplayOutcome
     from eventbus_dlq.stats import Stats
     from eventbus_dlq.store import DeadLetterStore, Order
 
@@ -34,14 +36,23 @@ DEFAULT_REDELIVERY = RetryPolicy(attempts=5, delay=60.0, multiplier=5.0, max_del
 
 
 class DeadLetterQueue:
-    """Keeps the failures of a bus and brings them home.
+    """Keeps the deliveries and failures of a bus, runs what is durable, and brings failures home.
 
     Args:
         store: where letters are kept, such as ``SqlStore("sqlite+aiosqlite:///failures.db")``.
-        lease: seconds for which a run owns its letter; it is renewed every third of that.
+        worker: whether this process runs durable deliveries; without it, others on the same store do.
+        lease: seconds for which a run owns its letter; it is renewed every third of that. All processes
+            that share a store have the same.
+        max_crashes: a delivery that has killed so many processes is ``exhausted/poison``.
         redelivery: the schedule of stored letters.
+        poll: seconds between two looks for work of which nobody has told.
         max_payload: the largest encoded payload that is accepted, in bytes.
-        capture_timeout: seconds for which a capture is tried again while the store is unavailable.
+        spool: a folder on this machine's disk, where writes are kept while the store is unavailable, and
+            imported from afterwards; None to refuse them.
+        capture_timeout: seconds for which a write is tried again while the store is unavailable.
+        stall_limit: seconds after which an event loop that does not move loses its leases.
+        keep_succeeded: whether durable deliveries that succeed are kept as resolved, instead of deleted.
+        concurrency: how many durable deliveries this process runs at a time.
         clock: where the time comes from; the machine's unless given.
 
     Raises:
@@ -52,35 +63,36 @@ class DeadLetterQueue:
         self,
         store: DeadLetterStore,
         *,
+        worker: bool = True,
         lease: float = 30.0,
+        max_crashes: int = 3,
         redelivery: RetryPolicy = DEFAULT_REDELIVERY,
+        poll: float = 1.0,
         max_payload: int = MAX_PAYLOAD,
+        spool: str | PathLike[str] | None = None,
         capture_timeout: float = 5.0,
+        stall_limit: float = 300.0,
+        keep_succeeded: bool = False,
+        concurrency: int = 100,
         clock: Clock | None = None,
     ) -> None:
-        if not (math.isfinite(lease) and lease > 0):
-            raise ValueError(f"lease={lease!r} must be a number of seconds above 0")
-        if not (math.isfinite(capture_timeout) and capture_timeout >= 0):
-            raise ValueError(f"capture_timeout={capture_timeout!r} must be a number of seconds, 0 or more")
-        if max_payload < 1:
-            raise ValueError(f"max_payload={max_payload!r} must be a number of bytes, 1 or more")
-        self._store = store
-        self._lease = lease
-        self._max_payload = max_payload
-        self._clock: Clock = clock or SystemClock()
-        self._owner = new_id()
-        self._keeper = LeaseKeeper(store, clock=self._clock, lease=lease)
-        self._captor = Captor(
-            store=store,
-            keeper=self._keeper,
-            clock=self._clock,
-            redelivery=redelivery,
-            owner=self._owner,
+        self._settings = QueueSettings(
+            worker=worker,
             lease=lease,
+            max_crashes=max_crashes,
+            redelivery=redelivery,
+            poll=poll,
+            max_payload=max_payload,
             capture_timeout=capture_timeout,
+            stall_limit=stall_limit,
+            keep_succeeded=keep_succeeded,
+            concurrency=concurrency,
         )
+        self._store = store
+        self._clock: Clock = clock or SystemClock()
+        self._spool = None if spool is None else Spool(spool)
         self._bus: Redeliverer | None = None
-        self._replayer: Replayer | None = None
+        self._running: RunningQueue | None = None
 
     # -- what the bus asks for
 
@@ -97,40 +109,96 @@ class DeadLetterQueue:
     @property
     def max_payload(self) -> int:
         """The largest encoded payload that is accepted, in bytes."""
-        return self._max_payload
+        return self._settings.max_payload
 
     async def start(self, bus: Redeliverer) -> None:
-        """Open the store; called by the bus when it starts.
+        """Open the store and begin to work; called by the bus when it starts.
 
         Raises:
             StoreUnavailable: the store cannot be opened.
+            SpoolUnavailable: the spool's folder cannot be used.
             RuntimeError: another bus uses this queue.
         """
         if self._bus is not None:
             raise RuntimeError("this DeadLetterQueue is in use by a running bus; give each bus its own")
-        await self._store.open()
-        self._bus = self._captor.bus = bus
-        self._replayer = Replayer(
-            store=self._store,
-            bus=bus,
-            keeper=self._keeper,
-            clock=self._clock,
-            owner=self._owner,
-            lease=self._lease,
-        )
+        self._bus = bus
+        async with AsyncExitStack() as undo:
+            undo.callback(self._let_go)
+            await self._store.open()
+            undo.push_async_callback(self._store.close)
+            if self._spool is not None:
+                await self._spool.open()
+                undo.push_async_callback(self._spool.close)
+            self._running = RunningQueue(
+                store=self._store, bus=bus, clock=self._clock, spool=self._spool, settings=self._settings
+            )
+            await self._running.start()
+            undo.pop_all()
+
+    def halt(self) -> None:
+        """Begin to run nothing any more; called by the bus when it begins to stop."""
+        if self._running is not None:
+            self._running.halt()
+
+    async def drain(self) -> None:
+        """Wait for the store's answers to what has ended; called by the bus before it cancels the rest."""
+        if self._running is not None:
+            await self._running.drain()
 
     async def stop(self) -> None:
         """Flush and close the store; called by the bus when it has stopped."""
-        self._bus = self._replayer = self._captor.bus = None
-        await self._store.close()
+        running = self._running
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._store.close)
+            if self._spool is not None:
+                closing.push_async_callback(self._spool.close)
+            if running is not None:
+                closing.push_async_callback(running.stop)
+            closing.callback(self._let_go)
+
+    def _let_go(self) -> None:
+        self._bus = self._running = None
+
+    async def wait_idle(self) -> None:
+        """Return when what this process has accepted has settled. See ``ports.DeadLetters``."""
+        if self._running is not None:
+            await self._running.wait_idle()
 
     async def capture(self, failures: Sequence[Failure]) -> Sequence[str]:
         """Commit failures as dead letters; return their ids. See ``ports.DeadLetters``.
 
         Raises:
-            StoreUnavailable: the store could not commit them within the capture timeout.
+            StoreUnavailable: neither the store nor a spool has taken them.
+            BusClosed: the bus is not running.
         """
-        return await self._captor.capture(failures)
+        return await self._require_running().captor.capture(failures)
+
+    async def accept(self, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Commit deliveries that have not run, for workers to run. See ``ports.DeadLetters``.
+
+        Raises:
+            StoreUnavailable: neither the store nor a spool has taken them.
+            BusClosed: the bus is not running.
+        """
+        return await self._require_running().acceptor.accept(deliveries)
+
+    async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Write deliveries in the transaction of an ``AsyncSession``. See ``ports.DeadLetters``.
+
+        Raises:
+            InvalidSession: the session, or the store, cannot take them in; nothing was written.
+            BusClosed: the bus is not running.
+        """
+        return await self._require_running().acceptor.accept_in(session, deliveries)
+
+    def accept_in_sync(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Do the same with a synchronous ``Session``, in any thread."""
+        return self._require_running().acceptor.accept_in_sync(session, deliveries)
+
+    def is_blocked(self, handler_id: str, ordering_key: str) -> bool:
+        """Tell whether the store holds open deliveries of a handler and key. See ``ports.DeadLetters``."""
+        running = self._running
+        return running is not None and running.blocked.is_blocked(handler_id, ordering_key)
 
     # -- looking
 
@@ -198,7 +266,7 @@ class DeadLetterQueue:
             BusClosed: the bus is not running.
             StoreUnavailable: the store cannot be reached.
         """
-        return await self._require_replayer().replay(dead_letter_id, by=by, note=note)
+        return await self._require_running().replayer.replay(dead_letter_id, by=by, note=note)
 
     async def replay_all(
         self, query: DeadLetterQuery, *, by: str | None = None, note: str | None = None
@@ -214,7 +282,7 @@ class DeadLetterQueue:
             StoreUnavailable: the store cannot be reached.
         """
         check_meant(query)
-        replayer = self._require_replayer()
+        replayer = self._require_running().replayer
         return await replay_members(replayer, await members_of(self._store, query), by=by, note=note)
 
     # -- deciding by hand
@@ -272,6 +340,7 @@ class DeadLetterQueue:
             LeaseHeld: it is running.
         """
         await self._store.delete(dead_letter_id)
+        self._wake()
 
     async def _change(
         self,
@@ -285,19 +354,20 @@ class DeadLetterQueue:
         letter = await self._store.change(
             dead_letter_id, verb, now=self._now(), by=by, note=note, until=until
         )
+        self._wake()
         if self._bus is not None and self._bus.telemetry:
             tell(self._bus.telemetry, "dead_letter.changed", letter, verb=verb, state=letter.state, by=by)
         return letter
 
+    def _wake(self) -> None:
+        """Have the worker look for what a letter that has left its sequence has set free."""
+        if self._running is not None:
+            self._running.wake()
+
     def _now(self) -> datetime:
         return moment(self._clock.time_ns())
 
-    def _require_bus(self) -> Redeliverer:
-        if self._bus is None:
+    def _require_running(self) -> RunningQueue:
+        if self._running is None:
             raise BusClosed("the dead-letter queue is closed: its bus is not running")
-        return self._bus
-
-    def _require_replayer(self) -> Replayer:
-        self._require_bus()
-        assert self._replayer is not None
-        return self._replayer
+        return self._running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from eventbus_dlq.letter import OPEN_STATES, DeadLetterState
 from eventbus_dlq.stats import Recovery, Stats
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
     from eventbus_dlq.letter import DeadLetter
 
+T = TypeVar("T")
+
 
 def recount(letters: Sequence[DeadLetter], now: datetime) -> Stats:
     """Return the totals of ``letters`` as they are at ``now``, by looking at every one of them."""
     total = len(letters)
+    errors = [it.error for it in letters if it.error is not None]
     by_state = _tally(letters, lambda it: str(it.state))
     born = sorted(it.created_at for it in letters if it.state in OPEN_STATES)
     ages = [(now - moment).total_seconds() for moment in born]
@@ -28,9 +31,9 @@ def recount(letters: Sequence[DeadLetter], now: datetime) -> Stats:
         by_event=_tally(letters, lambda it: it.event_name),
         by_handler=_tally(letters, lambda it: it.handler_id),
         by_tenant=Counter(it.tenant for it in letters),
-        by_kind=_tally(letters, lambda it: str(it.error.kind)),
-        by_category=_tally(letters, lambda it: str(it.error.category)),
-        by_route=_tally(letters, lambda it: str(it.error.route)),
+        by_kind=_tally(errors, lambda it: str(it.kind)),
+        by_category=_tally(errors, lambda it: str(it.category)),
+        by_route=_tally(errors, lambda it: str(it.route)),
         last_24h=sum(now - it.created_at <= timedelta(hours=24) for it in letters),
         average_attempts=sum(it.attempts for it in letters) / total if total else 0.0,
         average_age=sum(ages) / len(ages) if ages else 0.0,
@@ -52,5 +55,5 @@ def _is_due(letter: DeadLetter, now: datetime) -> bool:
     return letter.retry_at <= now
 
 
-def _tally(letters: Sequence[DeadLetter], name: Callable[[DeadLetter], str]) -> Mapping[str, int]:
-    return dict(Counter(name(it) for it in letters))
+def _tally(items: Sequence[T], name: Callable[[T], str]) -> Mapping[str, int]:
+    return dict(Counter(name(it) for it in items))

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
-from eventbus.classify import Classification, Kind
 from eventbus.errors import BusClosed
 from eventbus.ids import new_id
-from eventbus.snapshots import snapshot
-from eventbus.stored import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
-from eventbus_dlq import policy
-from eventbus_dlq.capture import attempt_of, moment, verdict_on
+from eventbus.stored import FailedAgain, Undecodable, Unhandled
+from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
 from eventbus_dlq.letter import DeadLetterState, Reason
-from eventbus_dlq.store import Lease, Settlement
-from eventbus_dlq.telling import tell
+from eventbus_dlq.settling import attempts_after, duration_of, settled_later, settlement_of, stored_delivery
+from eventbus_dlq.store import Lease
+from eventbus_dlq.telling import tell_settled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
     from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.leases import LeaseKeeper
-    from eventbus_dlq.letter import DeadLetter
-    from eventbus_dlq.store import Claim, DeadLetterStore
+    from eventbus_dlq.store import Claim, DeadLetterStore, Settlement
 
 _RELEASE_PATIENCE = 5.0  # seconds that a release may take when its replay was cancelled
 
@@ -52,37 +51,12 @@ class HandlerMissing(LookupError):
     """A replay asked for a handler that is not subscribed here."""
 
 
-def stored_delivery(letter: DeadLetter) -> StoredDelivery:
-    """Return what the bus needs to run a claimed letter."""
-    return StoredDelivery(
-        dead_letter_id=letter.id,
-        event_id=letter.event_id,
-        event_name=letter.event_name,
-        event_version=letter.event_version,
-        payload=letter.payload_json,
-        occurred_at=letter.occurred_at,
-        handler_id=letter.handler_id,
-        attempt=letter.attempts,
-        first_failed_at=letter.history[0].ended_at if letter.history else letter.created_at,
-        correlation_id=letter.correlation_id,
-        causation_id=letter.causation_id,
-        source=letter.source,
-        tenant=letter.tenant,
-        user_id=letter.user_id,
-        ordering_key=letter.ordering_key,
-        priority=letter.priority,
-        tags=letter.tags,
-        headers=letter.headers,
-    )
-
-
-def _not_run(settlement: Settlement, verdict: policy.Verdict) -> Settlement:
-    """Return the settlement of a claim whose handler could not be run: nothing is charged."""
-    return replace(settlement, state=verdict.state, reason=verdict.reason, uncharged=True)
-
-
 class Replayer:
-    """Runs stored letters again, one at a time, each under a claim of its own."""
+    """Runs stored letters again, one at a time, each under a claim of its own.
+
+    Args:
+        released: called when another letter of the same sequence may have become claimable.
+    """
 
     def __init__(
         self,
@@ -93,6 +67,8 @@ class Replayer:
         clock: Clock,
         owner: str,
         lease: float,
+        keep_succeeded: bool,
+        released: Callable[[], None],
     ) -> None:
         self._store = store
         self._bus = bus
@@ -100,6 +76,8 @@ class Replayer:
         self._clock = clock
         self._owner = owner
         self._lease = lease
+        self._keep_succeeded = keep_succeeded
+        self._released = released
 
     async def replay(
         self, dead_letter_id: str, *, by: str | None, note: str | None, token: int | None = None
@@ -141,9 +119,6 @@ class Replayer:
             raise
         if isinstance(answer, Exception):
             raise answer
-        if answer.rescued:
-            letter = answer.letter
-            self._emit("dead_letter.rescued", letter, crashes=letter.crashes)
         return answer
 
     async def _claim_once(self, dead_letter_id: str, owner: str) -> Claim | Exception:
@@ -168,7 +143,7 @@ class Replayer:
         """
         outcome: RedeliveryOutcome | None = None
         try:
-            async with self._keeper.keeping([claim.lease]):
+            with self._keeper.keeping([claim.lease]):
                 outcome = await self._bus.redeliver(stored_delivery(claim.letter))
         except BaseException:
             if outcome is None:
@@ -188,78 +163,58 @@ class Replayer:
         self, claim: Claim, outcome: RedeliveryOutcome, *, by: str | None, note: str | None
     ) -> ReplayOutcome:
         """Record how the run ended; every way a run can end has its line here."""
-        now = moment(self._clock.time_ns())
-        settlement = Settlement(lease=claim.lease, state=DeadLetterState.RESOLVED, acted_by=by, note=note)
-        match outcome:
-            case Succeeded(duration):
-                error: BaseException | None = None
-            case FailedAgain(failure, exception, duration):
-                error = exception
-                settlement = self._failed_settlement(claim, settlement, failure)
-                if failure.thread_done is not None:
-                    self._bus.spawn(lambda: self._settle_after_thread(claim, settlement, failure))
-                    return ReplayOutcome(
-                        DeadLetterState.RUNNING, error, claim.letter.attempts, claim.letter.id
-                    )
-            case Unhandled(message):
-                error, duration = HandlerMissing(message), 0.0
-                settlement = _not_run(settlement, policy.UNHANDLED)
-            case Undecodable(error):
-                duration = 0.0
-                record = snapshot(error, Classification(Kind.VALIDATION))
-                settlement = replace(_not_run(settlement, policy.UNDECODABLE), error=record)
-            case Interrupted():
-                await self._release(claim.lease)
-                raise BusClosed(
-                    f"the bus stopped before the replay of dead letter {claim.letter.id} had finished; "
-                    "it is back in its state, and nothing was charged"
-                )
-            case _:
-                assert_never(outcome)
-        if await self._store.settle([settlement], now=now):
-            raise LeaseLost(
-                f"the lease of dead letter {claim.letter.id} was taken over; nothing was recorded"
-            )
-        self._report(claim, settlement, duration)
-        attempts = claim.letter.attempts - settlement.uncharged
-        return ReplayOutcome(settlement.state, error, attempts, claim.letter.id)
-
-    def _failed_settlement(self, claim: Claim, settlement: Settlement, failure: Failure) -> Settlement:
         letter = claim.letter
-        verdict = verdict_on(
-            failure,
-            redelivery=letter.redelivery,
-            retries=letter.retries,
-            now=moment(self._clock.time_ns()),
+        now = moment(self._clock.time_ns())
+        settlement = settlement_of(
+            claim, outcome, now=now, keep_succeeded=self._keep_succeeded, by=by, note=note
         )
-        return replace(
-            settlement,
-            state=verdict.state,
-            reason=verdict.reason,
-            retry_at=verdict.retry_at,
-            error=failure.error,
-            attempt=attempt_of(failure.attempts[-1]),
-            fingerprint=failure.fingerprint,
-            annotations=failure.annotations or None,
+        if settlement is None:
+            await self._release(claim.lease)
+            raise BusClosed(
+                f"the bus stopped before the replay of dead letter {letter.id} had finished; "
+                "it is back in its state, and nothing was charged"
+            )
+        if isinstance(outcome, FailedAgain) and outcome.failure.thread_done is not None:
+            failure = outcome.failure
+            self._bus.spawn(lambda: self._settle_after_thread(claim, settlement, failure))
+            return ReplayOutcome(DeadLetterState.RUNNING, outcome.exception, letter.attempts, letter.id)
+        if await self._store.settle([settlement], now=now):
+            raise LeaseLost(f"the lease of dead letter {letter.id} was taken over; nothing was recorded")
+        self._report(claim, settlement, outcome)
+        return ReplayOutcome(
+            settlement.state, _error_of(outcome), attempts_after(letter, settlement), letter.id
         )
 
     async def _settle_after_thread(self, claim: Claim, settlement: Settlement, failure: Failure) -> None:
         """Hold the lease until the handler's abandoned thread has returned, and settle then."""
         assert failure.thread_done is not None
-        async with self._keeper.keeping([claim.lease]):
+        returned = False
+        with self._keeper.keeping([claim.lease]):
             await failure.thread_done.wait()
+            returned = True
+        if not returned:  # the lease is lost
+            return
         now = moment(self._clock.time_ns())
-        if not await self._store.settle([settlement], now=now):
-            self._report(claim, settlement, 0.0)
+        later = settled_later(settlement, claim.letter, failure, now)
+        if not await self._store.settle([later], now=now):
+            self._report(claim, later, None)
 
-    def _report(self, claim: Claim, settlement: Settlement, duration: float) -> None:
-        letter, state = claim.letter, settlement.state
-        self._emit("dead_letter.replayed", letter, state=state, duration=duration)
-        if state is DeadLetterState.RESOLVED:
-            age = (moment(self._clock.time_ns()) - letter.created_at).total_seconds()
-            self._emit("dead_letter.resolved", letter, age=age)
-        elif state is DeadLetterState.EXHAUSTED:
-            self._emit("dead_letter.exhausted", letter, reason=settlement.reason)
+    def _report(self, claim: Claim, settlement: Settlement, outcome: RedeliveryOutcome | None) -> None:
+        now = moment(self._clock.time_ns())
+        duration = duration_of(outcome)
+        tell_settled(self._bus.telemetry, claim.letter, settlement, duration=duration, now=now)
+        if claim.letter.ordering_key is not None:
+            self._released()  # the next one of its sequence
 
-    def _emit(self, name: str, letter: DeadLetter, /, **fields: Any) -> None:
-        tell(self._bus.telemetry, name, letter, **fields)
+
+def _error_of(outcome: RedeliveryOutcome) -> BaseException | None:
+    """Return what is shown to whoever asked for the replay."""
+    match outcome:
+        case FailedAgain():
+            return outcome.exception
+        case Undecodable():
+            return outcome.error
+        case Unhandled():
+            return HandlerMissing(outcome.message)
+        case _:
+            return None

@@ -34,7 +34,8 @@ class Stats:
         by_event: how many per event name.
         by_handler: how many per handler id.
         by_tenant: how many per tenant; letters without one are under None.
-        by_kind: how many per kind of error.
+        by_kind: how many per kind of error; letters that have not failed are in none, here and in the
+            two that follow.
         by_category: how many per category.
         by_route: how many per route.
         last_24h: how many were stored within the last 24 hours.

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbus_dlq.letter import DeadLetterState
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from eventbus.failure import ErrorRecord
     from eventbus.telemetry import Telemetry
-    from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.letter import DeadLetter, Reason
+    from eventbus_dlq.store import Settlement
 
 
 def tell(
@@ -21,3 +27,38 @@ def tell(
         tenant=letter.tenant,
         **fields,
     )
+
+
+def tell_captured(
+    telemetry: Telemetry,
+    letter: DeadLetter,
+    *,
+    state: DeadLetterState,
+    reason: Reason | None,
+    error: ErrorRecord,
+    kept_as: str | None = None,
+) -> None:
+    """Tell of a delivery that has become a dead letter."""
+    kind = error.kind
+    fields: dict[str, object] = {"event_id": letter.event_id, "state": state, "kind": kind}
+    tell(telemetry, "dead_letter.captured", letter, kept_as=kept_as, **fields)
+    if state is DeadLetterState.EXHAUSTED:
+        tell(telemetry, "dead_letter.exhausted", letter, kept_as=kept_as, reason=reason)
+
+
+def tell_settled(
+    telemetry: Telemetry, letter: DeadLetter, settlement: Settlement, *, duration: float, now: datetime
+) -> None:
+    """Tell how the run of a claimed letter was settled; one that has never failed is no dead letter yet."""
+    if not telemetry:
+        return
+    state, reason = settlement.state, settlement.reason
+    if letter.error is None:
+        if settlement.error is not None:
+            tell_captured(telemetry, letter, state=state, reason=reason, error=settlement.error)
+        return
+    tell(telemetry, "dead_letter.replayed", letter, state=state, duration=duration)
+    if state is DeadLetterState.RESOLVED:
+        tell(telemetry, "dead_letter.resolved", letter, age=(now - letter.created_at).total_seconds())
+    elif state is DeadLetterState.EXHAUSTED:
+        tell(telemetry, "dead_letter.exhausted", letter, reason=reason)

@@ -205,7 +205,21 @@ async def test_without_a_queue_every_verb_says_how_to_get_one() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"lease": 0}, {"lease": float("nan")}, {"capture_timeout": -1}, {"max_payload": 0}],
+    [
+        {"lease": 0},
+        {"lease": float("nan")},
+        {"lease": "30"},
+        {"poll": 0},
+        {"stall_limit": float("inf")},
+        {"capture_timeout": -1},
+        {"capture_timeout": True},
+        {"max_payload": 0},
+        {"max_crashes": 0},
+        {"max_crashes": 2.5},
+        {"concurrency": 0},
+        {"worker": "yes"},
+        {"keep_succeeded": None},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any]) -> None:
     (name,) = options
@@ -240,6 +254,33 @@ async def test_after_a_timeout_the_letter_is_running_until_the_thread_returns_an
             letter = await bus.dead_letter(letter_id)
             assert (letter.state, letter.lease_owner, letter.attempts) == ("pending", None, 1)
             assert letter.retry_at is not None
+
+
+async def test_a_known_letter_that_fails_again_in_a_thread_settles_when_it_returns(
+    store: MemoryStore,
+) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(store))
+    go, runs = threading.Event(), 0
+
+    @bus.on("job", id="slow", timeout=0.02)
+    def slow(event: Any) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise RuntimeError("first")
+        go.wait(30)
+
+    async with bus:
+        first = await bus.publish("job", 1)
+        letter_id = str(first.deliveries["slow"].dead_letter_id)
+        again = await bus.publish("job", 1, id=first.event_id)
+        assert again.deliveries["slow"].dead_letter_id == letter_id
+        assert (await bus.dead_letter(letter_id)).state == "running"
+        go.set()
+        with anyio.fail_after(10):
+            await bus.wait_idle()
+        letter = await bus.dead_letter(letter_id)
+    assert (letter.state, letter.attempts, letter.lease_owner) == ("pending", 2, None)
 
 
 async def test_a_replay_that_times_out_in_a_thread_settles_when_it_returns(

@@ -1,0 +1,164 @@
+"""Taking in deliveries that have not run yet: durable, transactional, or held back by their sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from eventbus.acceptance import Accepted
+from eventbus.errors import BusClosed
+from eventbus.ids import new_id
+from eventbus_dlq.capture import make_letter, moment
+from eventbus_dlq.errors import InvalidSession, StoreUnavailable
+from eventbus_dlq.letter import DeadLetter, DeadLetterState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from eventbus.acceptance import Acceptance
+    from eventbus.ports import Clock, Redeliverer
+    from eventbus.retry import RetryPolicy
+    from eventbus_dlq.committing import Committer
+    from eventbus_dlq.sequences import BlockedSequences
+    from eventbus_dlq.store import DeadLetterStore, Kept
+
+_log = structlog.get_logger("eventbus")
+_PARKED = DeadLetterState.PARKED
+
+
+class Acceptor:
+    """Makes letters of deliveries that are to run later, and sees them into the store.
+
+    Args:
+        accepted: called with where deliveries are kept that are durable now.
+        written: called with where those are kept that become durable when their session commits.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: DeadLetterStore,
+        committer: Committer,
+        blocked: BlockedSequences,
+        bus: Redeliverer,
+        clock: Clock,
+        redelivery: RetryPolicy,
+        accepted: Callable[[Sequence[Kept]], None],
+        written: Callable[[Sequence[Kept]], None],
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._blocked = blocked
+        self._bus = bus
+        self._clock = clock
+        self._redelivery = redelivery
+        self._accepted = accepted
+        self._written = written
+
+    async def accept(self, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Commit deliveries that have not run; see ``ports.DeadLetters``.
+
+        Raises:
+            StoreUnavailable: neither the store nor a spool has taken them.
+        """
+        letters = self._letters(deliveries)
+        with self._blocked.storing(letters):
+            try:
+                kept = await self._committer.accept(letters)
+            except StoreUnavailable:
+                raise
+            except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
+                self._see_through(letters)
+                raise
+        self._accepted(kept)
+        return _where(kept)
+
+    async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Write deliveries in the transaction of an ``AsyncSession``; see ``ports.DeadLetters``.
+
+        Raises:
+            InvalidSession: the session, or the store, cannot take them in; nothing was written.
+        """
+        letters = self._letters(deliveries)
+        with self._blocked.storing(letters):
+            kept = await self._session_store("accept_in")(session, letters)
+        self._written(kept)
+        return _where(kept)
+
+    def accept_in_sync(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
+        """Do the same with a synchronous ``Session``, in any thread."""
+        letters = self._letters(deliveries)
+        with self._blocked.storing(letters):
+            kept = self._session_store("accept_in_sync")(session, letters)
+        self._bus.call_from_thread(lambda: self._written(kept))
+        return _where(kept)
+
+    def _letters(self, deliveries: Sequence[Acceptance]) -> Sequence[DeadLetter]:
+        now = moment(self._clock.time_ns())
+        redelivery = self._redelivery
+        return [accepted_letter(delivery, redelivery=redelivery, now=now) for delivery in deliveries]
+
+    def _session_store(self, method: str) -> Callable[..., Any]:
+        """Return a method of ``SessionStore``, which not every store is."""
+        take_in: Callable[..., Any] | None = getattr(self._store, method, None)
+        if take_in is None:
+            raise InvalidSession(
+                f"{type(self._store).__name__} cannot take deliveries in within a session of yours; publish "
+                "without session=, or give the bus an SqlStore on the session's database"
+            )
+        return take_in
+
+    def _see_through(self, letters: Sequence[DeadLetter]) -> None:
+        """Make sure, in a task of the bus, of deliveries whose publisher waits for them no more."""
+
+        async def accept() -> None:
+            self._accepted(await self._committer.accept(letters))  # what is known already stays as it is
+
+        try:
+            self._bus.spawn(accept)
+        except BusClosed:
+            _log.warning("accept.unwatched", dead_letters=[letter.id for letter in letters])
+
+
+def accepted_letter(delivery: Acceptance, *, redelivery: RetryPolicy, now: datetime) -> DeadLetter:
+    """Return the letter of a delivery that has not run yet."""
+    envelope, payload, handler_id, priority, tags, ordering_key = delivery
+    metadata = envelope.metadata
+    return make_letter(
+        id=new_id(),
+        event_id=envelope.id,
+        event_name=envelope.name,
+        event_version=envelope.version,
+        payload_json=payload,
+        occurred_at=envelope.occurred_at,
+        handler_id=handler_id,
+        tenant=metadata.tenant,
+        user_id=metadata.user_id,
+        correlation_id=envelope.correlation_id,
+        causation_id=metadata.causation_id,
+        source=metadata.source,
+        ordering_key=ordering_key,
+        priority=priority,
+        headers=metadata.headers,
+        tags=tags,
+        annotations={},
+        redelivery=redelivery,
+        state=DeadLetterState.ACCEPTED,
+        reason=None,
+        attempts=0,
+        retries=0,
+        crashes=0,
+        retry_at=None,
+        created_at=now,
+        updated_at=now,
+        last_attempt_at=None,
+        fingerprint="",
+        error=None,
+        history=(),
+    )
+
+
+def _where(kept: Sequence[Kept]) -> Sequence[Accepted]:
+    return [Accepted(dead_letter_id, state is _PARKED) for dead_letter_id, state in kept]

@@ -1,0 +1,42 @@
+"""One claimed letter in the hands of a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import anyio
+
+    from eventbus_dlq.store import Claim, Settlement
+
+
+class Run:
+    """One claimed letter, from its claim until it is settled.
+
+    Attributes:
+        claim: what was claimed.
+        scope: what cancels its handler, while that runs.
+        settlement: how it is to be recorded; None for a release.
+        duration: seconds that the handler took.
+        ended: whether it needs recording.
+        lost: whether its lease is somebody else's by now.
+        refused: how often the store has refused to record it.
+    """
+
+    __slots__ = ("claim", "duration", "ended", "lost", "refused", "scope", "settlement")
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.scope: anyio.CancelScope | None = None
+        self.settlement: Settlement | None = None
+        self.duration = 0.0
+        self.ended = False
+        self.lost = False
+        self.refused = 0
+
+    def lose(self) -> None:
+        """Take note that the lease is lost; cancel the handler."""
+        if not self.ended:  # else the store's answer to its settlement says so
+            self.lost = True
+            if self.scope is not None:
+                self.scope.cancel()

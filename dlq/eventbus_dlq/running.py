@@ -1,0 +1,201 @@
+"""What a queue is made of while its bus runs: built when the bus starts, gone when it has stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from eventbus.ids import new_id
+from eventbus_dlq.accepting import Acceptor
+from eventbus_dlq.captor import Captor
+from eventbus_dlq.committing import Committer
+from eventbus_dlq.errors import StoreUnavailable
+from eventbus_dlq.leases import LeaseKeeper
+from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.processes import ANNOUNCE_EVERY, LOOK_EVERY, Announcer
+from eventbus_dlq.repeating import every
+from eventbus_dlq.replay import Replayer
+from eventbus_dlq.rescuer import Rescuer, rescue_interval
+from eventbus_dlq.sequences import REFRESH, BlockedSequences
+from eventbus_dlq.unsettled import Unsettled
+from eventbus_dlq.worker import DurableWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from eventbus.ports import Clock, Redeliverer
+    from eventbus_dlq.settings import QueueSettings
+    from eventbus_dlq.spool import Spool
+    from eventbus_dlq.store import DeadLetterStore, Kept, Spooled
+
+_log = structlog.get_logger("eventbus")
+_ACCEPTED = DeadLetterState.ACCEPTED
+
+
+class RunningQueue:
+    """The moving parts of one run of a queue.
+
+    Attributes:
+        acceptor: takes in deliveries that have not run.
+        captor: takes in failures.
+        replayer: runs letters again for a person.
+        blocked: which sequences are blocked.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: DeadLetterStore,
+        bus: Redeliverer,
+        clock: Clock,
+        spool: Spool | None,
+        settings: QueueSettings,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._spool = spool
+        self._settings = settings
+        process_id = new_id()
+        lease = settings.lease
+        committer = Committer(store, timeout=settings.capture_timeout, spool=spool)
+        self._keeper = keeper = LeaseKeeper(store, clock=clock, lease=lease, stall_limit=settings.stall_limit)
+        self._unsettled = Unsettled(
+            store,
+            handlers=lambda: bus.handlers,
+            is_spooling=lambda: spool is not None and spool.is_waiting,
+        )
+        self.blocked = blocked = BlockedSequences(store)
+        self.captor = Captor(
+            store=store,
+            committer=committer,
+            blocked=blocked,
+            keeper=keeper,
+            bus=bus,
+            clock=clock,
+            redelivery=settings.redelivery,
+            owner=process_id,
+            lease=lease,
+        )
+        self.acceptor = Acceptor(
+            store=store,
+            committer=committer,
+            blocked=blocked,
+            bus=bus,
+            clock=clock,
+            redelivery=settings.redelivery,
+            accepted=self._accepted,
+            written=self._written,
+        )
+        self.replayer = Replayer(
+            store=store,
+            bus=bus,
+            keeper=keeper,
+            clock=clock,
+            owner=process_id,
+            lease=lease,
+            keep_succeeded=settings.keep_succeeded,
+            released=self.wake,
+        )
+        self._worker: DurableWorker | None = None
+        if settings.worker:
+            self._worker = DurableWorker(
+                store=store,
+                bus=bus,
+                keeper=keeper,
+                clock=clock,
+                unsettled=self._unsettled,
+                owner=process_id,
+                lease=lease,
+                concurrency=settings.concurrency,
+                keep_succeeded=settings.keep_succeeded,
+            )
+        self._announcer = Announcer(store=store, bus=bus, clock=clock, process_id=process_id)
+        self._rescuer = Rescuer(
+            store=store,
+            bus=bus,
+            keeper=keeper,
+            clock=clock,
+            lease=lease,
+            max_crashes=settings.max_crashes,
+            rescued=self.wake,
+        )
+
+    # -- starting and stopping
+
+    async def start(self) -> None:
+        """Learn what is stored, and begin to work."""
+        self._keeper.start(self._bus)
+        await self._try(self.blocked.refresh(self._bus), "sequences.failed")
+        await self._try(self._announcer.announce(), "process.failed")
+        self._store.on_work(lambda: self._bus.call_from_thread(self.wake))
+        lease = self._settings.lease
+        self._repeat(rescue_interval(lease), self._rescuer.rescue, "rescue")
+        self._repeat(ANNOUNCE_EVERY, self._announcer.announce, "process")
+        self._repeat(LOOK_EVERY, self._announcer.exhaust_unhandled, "unhandled")
+        self._repeat(REFRESH, lambda: self.blocked.refresh(self._bus), "sequences")
+        spool = self._spool
+        if spool is not None:
+            self._bus.serve(lambda: spool.run(self._store, self._clock, imported=self._imported))
+        if self._worker is not None:
+            self._bus.serve(self._worker.serve)
+            self._repeat(self._settings.poll, self._poll, "worker")
+
+    def halt(self) -> None:
+        """Claim nothing any more."""
+        self._store.on_work(None)
+        if self._worker is not None:
+            self._worker.halt()
+        self._unsettled.end()
+
+    async def drain(self) -> None:
+        """Wait for the store's answers to what has ended."""
+        if self._worker is not None:
+            await self._worker.drain()
+
+    async def stop(self) -> None:
+        """Record what has ended since, and leave."""
+        if self._worker is not None:
+            await self._worker.finish()
+        await self._keeper.stop()
+        await self._try(self._announcer.withdraw(), "process.failed")
+
+    async def wait_idle(self) -> None:
+        """Return when what this process has accepted, and can run, has settled."""
+        if self._worker is not None:
+            await self._unsettled.wait()
+
+    # -- what wakes the worker
+
+    def wake(self) -> None:
+        """Tell the worker that something may have become claimable."""
+        if self._worker is not None:
+            self._worker.wake()
+
+    async def _poll(self) -> None:
+        self.wake()
+        self._unsettled.tell()
+
+    def _accepted(self, kept: Sequence[Kept]) -> None:
+        if self._worker is not None:
+            self._unsettled.expect(it.id for it in kept if it.state is _ACCEPTED)
+            self._worker.wake()
+
+    def _written(self, kept: Sequence[Kept]) -> None:
+        if self._worker is not None:  # it is woken when the session commits
+            self._unsettled.expect_elsewhere(it.id for it in kept if it.state is _ACCEPTED)
+
+    def _imported(self, writes: Sequence[Spooled]) -> None:
+        if any(write.verb == "accept" for write in writes):
+            self.wake()
+
+    def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]], name: str) -> None:
+        self._bus.serve(every(seconds, work, clock=self._clock, name=name))
+
+    async def _try(self, work: Awaitable[None], failed: str) -> None:
+        """Await what is done again soon, and does not keep the bus from starting or stopping."""
+        try:
+            await work
+        except StoreUnavailable as error:
+            _log.warning(failed, error=str(error))

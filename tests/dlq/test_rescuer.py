@@ -1,0 +1,235 @@
+"""Taking letters back from the dead, and from nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+from letters import build_letter, build_letter_in
+from tests.dlq.fakes import FakeBus, WallClock
+
+from eventbus import EventBus
+from eventbus.testing import FakeClock
+from eventbus_dlq import Claim, DeadLetterQueue, DeadLetterState, Leased, MemoryStore, StoreUnavailable
+from eventbus_dlq.leases import LeaseKeeper
+from eventbus_dlq.rescuer import Rescuer, rescue_interval
+
+
+class JudgingStore(MemoryStore):
+    """A store with a clock of its own, which a wall clock that jumps does not touch."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    @property
+    def judges_leases(self) -> bool:
+        return True
+
+    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+        leased = await super().leased(now=self.clock.now)
+        judged = [replace(it, expired=it.lease_until <= self.clock.now) for it in leased]
+        return [it for it in judged if it.expired]
+
+
+class Watch:
+    """A rescuer whose monotonic clock a test turns, beside a wall clock that jumps as it likes."""
+
+    def __init__(self, store: MemoryStore, *, max_crashes: int = 3) -> None:
+        self.store = store
+        self.bus: Any = FakeBus()
+        self.wall = FakeClock()
+        self.monotonic = 1_000.0
+        self.woken = 0
+        self.keeper = LeaseKeeper(store, clock=self.wall, lease=30)
+        self.rescuer = Rescuer(
+            store=store,
+            bus=self.bus,
+            keeper=self.keeper,
+            clock=self.wall,
+            lease=30,
+            max_crashes=max_crashes,
+            rescued=self.wake,
+            monotonic=lambda: self.monotonic,
+        )
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def look(self, *, after: float) -> None:
+        self.monotonic += after
+        await self.rescuer.rescue()
+
+    async def claim(self, **overrides: Any) -> Claim:
+        letter = build_letter(**overrides)
+        await self.store.add([letter])
+        (claim,) = await self.store.claim([letter.id], owner="other", lease=30, now=self.wall.now)
+        assert isinstance(claim, Claim)
+        return claim
+
+
+def test_looks_are_ten_seconds_apart_or_a_third_of_a_short_lease() -> None:
+    assert [rescue_interval(lease) for lease in (30, 300, 3)] == [10, 10, 1]
+
+
+async def test_an_owner_that_stood_still_for_a_whole_lease_is_dead(store: MemoryStore) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 10, 10, 9.9):
+        await watch.look(after=after)
+    assert (await store.get(claim.letter.id)).state == "running"
+    await watch.look(after=0.1)
+    letter = await store.get(claim.letter.id)
+    assert (letter.state, letter.crashes, letter.attempts) == ("pending", 1, 2)
+    assert watch.bus.names() == ["dead_letter.rescued"]
+    assert watch.bus.seen[0].fields["crashes"] == 1
+    assert watch.woken == 1
+
+
+async def test_an_owner_that_beats_is_alive_for_ever(store: MemoryStore) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    for _ in range(20):
+        await watch.look(after=10)
+        watch.wall.advance(1)
+        assert store.heartbeat([claim.lease], lease=30, now=watch.wall.now) == []
+    assert (await store.get(claim.letter.id)).state == "running"
+    assert watch.bus.seen == []
+
+
+async def test_a_new_claim_of_the_same_letter_is_watched_anew(store: MemoryStore) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 10, 10):
+        await watch.look(after=after)
+    await store.release([claim.lease], now=watch.wall.now)
+    await store.claim([claim.letter.id], owner="another", lease=30, now=watch.wall.now)
+    for after in (9, 10, 10):
+        await watch.look(after=after)
+    assert (await store.get(claim.letter.id)).lease_owner == "another"
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_wall_clock_that_jumps_costs_nobody_a_lease(store: MemoryStore, jump: float) -> None:
+    watch = Watch(store)
+    watch.wall = FakeClock(watch.wall.now + timedelta(hours=2))
+    claim = await watch.claim()
+    watch.rescuer._clock = FakeClock(watch.wall.now + timedelta(seconds=jump))
+    for _ in range(4):
+        await watch.look(after=9)
+        assert (await store.get(claim.letter.id)).state == "running"
+    await watch.look(after=9)
+    assert (await store.get(claim.letter.id)).state == "pending"
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+async def test_a_running_bus_survives_a_jump_of_the_wall_clock(store: MemoryStore, jump: float) -> None:
+    clock = WallClock()
+    clock.jump = 7200.0
+    seen: list[Any] = []
+    bus = EventBus(dlq=DeadLetterQueue(store, clock=clock, lease=0.15), observers=[seen.append])
+    other = EventBus(dlq=DeadLetterQueue(store, clock=clock, lease=0.15))
+
+    @bus.on("job", id="handler", durable=True)
+    async def handler(event: Any) -> None:
+        clock.jump += jump
+        await anyio.sleep(0.4)
+
+    async with other, bus:
+        await bus.publish("job", 1)
+        with anyio.fail_after(10):
+            await bus.wait_idle()
+        assert (await bus.stats()).total == 0
+    assert not [it.name for it in seen if it.name in ("lease.lost", "dead_letter.rescued")]
+
+
+async def test_time_in_which_the_rescuer_itself_was_frozen_does_not_count(store: MemoryStore) -> None:
+    """Both were stopped with the machine: the owner is about to beat."""
+    watch = Watch(store)
+    claim = await watch.claim()
+    await watch.look(after=0)
+    await watch.look(after=600)
+    assert (await store.get(claim.letter.id)).state == "running"
+    await watch.look(after=10)
+    assert (await store.get(claim.letter.id)).state == "pending"
+
+
+async def test_its_own_live_leases_are_never_rescued(store: MemoryStore) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    watch.keeper.watch(claim.lease, lambda: None)
+    for _ in range(10):
+        await watch.look(after=10)
+    assert (await store.get(claim.letter.id)).state == "running"
+    watch.keeper.forget(claim.lease)  # such as a claim whose answer was lost
+    for _ in range(4):
+        await watch.look(after=10)
+    assert (await store.get(claim.letter.id)).state == "pending"
+
+
+async def test_a_store_that_judges_is_believed_at_once() -> None:
+    clock = FakeClock()
+    store = JudgingStore(clock)
+    watch = Watch(store)
+    dead, own = await watch.claim(), await watch.claim()
+    watch.keeper.watch(own.lease, lambda: None)
+    clock.advance(29)
+    await watch.look(after=0)
+    assert (await store.get(dead.letter.id)).state == "running"
+    clock.advance(2)
+    await watch.look(after=0)
+    assert (await store.get(dead.letter.id)).state == "pending"
+    assert (await store.get(own.letter.id)).state == "running"
+
+
+async def test_at_max_crashes_it_is_poison_and_told_as_exhausted(store: MemoryStore) -> None:
+    watch = Watch(store, max_crashes=1)
+    claim = await watch.claim()
+    for after in (0, 10, 10, 10):
+        await watch.look(after=after)
+    letter = await store.get(claim.letter.id)
+    assert (letter.state, letter.reason) == ("exhausted", "poison")
+    assert watch.bus.names() == ["dead_letter.rescued", "dead_letter.exhausted"]
+    assert watch.bus.seen[1].fields["reason"] == "poison"
+
+
+async def test_a_letter_that_settled_meanwhile_is_left_alone(store: MemoryStore) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 10, 10):
+        await watch.look(after=after)
+    rescue = store.rescue
+
+    async def late(leased: Any, **options: Any) -> Any:
+        await store.release([claim.lease], now=watch.wall.now)
+        return await rescue(leased, **options)
+
+    store.rescue = late  # type: ignore[method-assign]
+    await watch.look(after=10)
+    assert (await store.get(claim.letter.id)).crashes == 0
+    assert watch.bus.seen == []
+    assert watch.woken == 0
+
+
+async def test_a_bus_without_a_worker_rescues_too_and_goes_on_when_the_store_was_away() -> None:
+    class Flaky(MemoryStore):
+        away = 2
+
+        async def leased(self, *, now: datetime) -> Sequence[Leased]:
+            self.away -= 1
+            if self.away >= 0:
+                raise StoreUnavailable("gone")
+            return await super().leased(now=now)
+
+    store = Flaky()
+    await store.add([build_letter_in(DeadLetterState.RUNNING, id="dead")])
+    bus = EventBus(dlq=DeadLetterQueue(store, worker=False, lease=0.03))
+    async with bus:
+        with anyio.fail_after(10):
+            while (await store.get("dead")).state == "running":
+                await anyio.sleep(0.005)
+    assert (await store.get("dead")).crashes == 1
