@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from subjects import SUBJECTS
+from tests.postgres_server import release
 
 from eventbus_dlq import DeadLetterQueue, MemoryStore
 from eventbus_dlq.store import DeadLetterStore
@@ -36,3 +38,10 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> DeadLetterStore
     """Return a store of each kind, for its bus to open; open it again to look into it afterwards."""
     store: DeadLetterStore = request.param.make(tmp_path)
     return store
+
+
+@pytest.fixture(autouse=True)
+def postgres_is_empty_again() -> Iterator[None]:
+    """Take back the places in PostgreSQL that a test was given."""
+    yield
+    release()

@@ -1,0 +1,157 @@
+"""A publish or a replay that is cancelled at any of its awaits loses nothing and leaves nothing behind."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from eventbus import EventBus
+from eventbus_dlq import DeadLetterQuery, DeadLetterQueue
+from eventbus_dlq.store import DeadLetterStore
+
+MOST_AWAITS = 60
+
+
+class Order(BaseModel):
+    number: int
+
+
+class Interruption:
+    """Cancels a scope at the n-th await of what runs in it, so many times in a row."""
+
+    def __init__(self, at: int, times: int) -> None:
+        self.at = at
+        self.times = times
+        self.reached = False
+
+    async def strike(self, work: Coroutine[Any, Any, Any]) -> None:
+        with anyio.CancelScope() as scope:
+            await self._stepping(work, scope.cancel)
+
+    @types.coroutine
+    def _stepping(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Generator[Any, Any, Any]:
+        step: Callable[[], Any] = lambda: work.send(None)  # noqa: E731
+        awaits = 0
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as finished:
+                return finished.value
+            awaits += 1
+            if self.at <= awaits < self.at + self.times:
+                self.reached = True
+                cancel()
+            try:
+                sent = yield waits_for
+            except BaseException as thrown:
+                step = _throwing(work, thrown)
+            else:
+                step = _sending(work, sent)
+
+
+def _throwing(work: Coroutine[Any, Any, Any], thrown: BaseException) -> Callable[[], Any]:
+    return lambda: work.throw(thrown)
+
+
+def _sending(work: Coroutine[Any, Any, Any], sent: Any) -> Callable[[], Any]:
+    return lambda: work.send(sent)
+
+
+async def at_every_await(attempt: Callable[[Interruption], Awaitable[None]], times: int) -> None:
+    """Repeat ``attempt`` with an interruption one await later each time, until there is none to interrupt."""
+    for at in range(1, MOST_AWAITS):
+        interruption = Interruption(at, times)
+        await attempt(interruption)
+        if not interruption.reached:
+            assert at > 1, "nothing was ever awaited"
+            return
+    raise AssertionError(f"it still awaits after {MOST_AWAITS} times")
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in a row"])
+async def test_a_durable_publish_is_kept_or_never_was(any_store: DeadLetterStore, times: int) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(any_store))
+    ran: list[int] = []
+
+    async def handle(order: Order) -> None:
+        await anyio.sleep(0)
+        ran.append(order.number)
+
+    bus.subscribe(Order, handle, id="ship", durable=True)
+    async with bus:
+
+        async def attempt(interruption: Interruption) -> None:
+            await interruption.strike(bus.publish(Order(number=interruption.at)))
+            await bus.wait_idle()
+            if not interruption.reached:
+                assert interruption.at in ran
+
+        with anyio.fail_after(30):
+            await at_every_await(attempt, times)
+            while (await bus.dead_letters(DeadLetterQuery(state={"accepted", "running"}))).items:
+                await anyio.sleep(0.01)
+        assert len(ran) == len(set(ran)), "nothing runs twice because its publisher was cancelled"
+        assert not (await bus.dead_letters()).items
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in a row"])
+async def test_a_transient_failure_that_has_begun_is_kept(any_store: DeadLetterStore, times: int) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(any_store))
+    begun: set[int] = set()
+
+    async def handle(order: Order) -> None:
+        begun.add(order.number)
+        await anyio.sleep(0)
+        raise ConnectionError("the bank does not answer")
+
+    bus.subscribe(Order, handle, id="charge")
+    async with bus:
+
+        async def attempt(interruption: Interruption) -> None:
+            await interruption.strike(bus.publish(Order(number=interruption.at)))
+            await bus.wait_idle()
+
+        with anyio.fail_after(30):
+            await at_every_await(attempt, times)
+        kept = {
+            (await bus.dead_letter(summary.id)).payload["number"]
+            for summary in (await bus.dead_letters(limit=1_000)).items
+        }
+        assert kept == begun
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in a row"])
+async def test_a_replay_settles_or_gives_its_letter_back(any_store: DeadLetterStore, times: int) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(any_store))
+    broken = True
+
+    async def handle(order: Order) -> None:
+        await anyio.sleep(0)
+        if broken:
+            raise ConnectionError("the bank does not answer")
+
+    bus.subscribe(Order, handle, id="charge")
+    async with bus:
+
+        async def attempt(interruption: Interruption) -> None:
+            nonlocal broken
+            broken = True
+            receipt = await bus.publish(Order(number=interruption.at))
+            letter_id = receipt.deliveries["charge"].dead_letter_id
+            assert letter_id is not None
+            broken = False
+            await interruption.strike(bus.replay(letter_id))
+            await bus.wait_idle()
+            letter = await bus.dead_letter(letter_id)
+            assert letter.state in ("pending", "resolved")
+            assert letter.attempts == (2 if letter.state == "resolved" else 1)
+            if letter.state == "pending":
+                assert (await bus.replay(letter_id)).state == "resolved"
+
+        with anyio.fail_after(60):
+            await at_every_await(attempt, times)
