@@ -136,7 +136,7 @@ class ShownLetter(Shown):
     updated_at: datetime
     last_attempt_at: datetime | None
     fingerprint: str
-    error: ShownError
+    error: ShownError | None
     history: tuple[ShownAttempt, ...]
     acted_by: str | None
     note: str | None

@@ -103,7 +103,9 @@ def check_at_the_end(ledger: Ledger, found: Found, *, tolerated: Orders | None =
     to_invoice = {order for order in accepted if order[1] % INVOICE_FAILS}
     assert to_invoice <= set(invoiced), f"never invoiced: {sorted(to_invoice - set(invoiced))[:10]}"
     assert set(shipped) <= tried
-    twice = {order for order, times in (shipped + invoiced).items() if max(shipped[order], invoiced[order]) > 1}
+    twice = {
+        order for order, times in (shipped + invoiced).items() if max(shipped[order], invoiced[order]) > 1
+    }
     needless = twice - (tolerated or set())
     assert not needless, f"run again for no reason: {sorted(needless)[:10]}"
     broken = found.of("invoice")

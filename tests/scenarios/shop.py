@@ -106,7 +106,9 @@ class Shop:
             shutdown_grace=5.0,
         )
         self.failed_once = {
-            (key, number) for key, number in self.ledger.said("failed", "ship") if number % SHIP_FAILS_ONCE == 0
+            (key, number)
+            for key, number in self.ledger.said("failed", "ship")
+            if number % SHIP_FAILS_ONCE == 0
         }
         self.bus.subscribe(Order, self.ship, id="ship", durable=True, ordering_key="key")
         self.bus.subscribe(Order, self.invoice, id="invoice", durable=True)

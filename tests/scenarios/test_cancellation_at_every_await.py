@@ -34,7 +34,9 @@ class Interruption:
             await self._stepping(work, scope.cancel)
 
     @types.coroutine
-    def _stepping(self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]) -> Generator[Any, Any, Any]:
+    def _stepping(
+        self, work: Coroutine[Any, Any, Any], cancel: Callable[[], None]
+    ) -> Generator[Any, Any, Any]:
         step: Callable[[], Any] = lambda: work.send(None)  # noqa: E731
         awaits = 0
         while True:

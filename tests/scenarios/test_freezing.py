@@ -21,7 +21,9 @@ def test_a_process_that_was_frozen_past_its_lease_has_lost_its_work(
     other = Child(tmp_path, url=database.url, orders=0, idle_exit=True)
     assert other.wait() == 0, other.errors()
     by_the_other = {
-        (line.key, line.number) for line in other.ledger.lines() if line.pid == other.pid and line.what == "ended"
+        (line.key, line.number)
+        for line in other.ledger.lines()
+        if line.pid == other.pid and line.what == "ended"
     }
     assert by_the_other, "nothing was taken over"
     frozen.thaw()

@@ -48,7 +48,12 @@ def store_that_is_down(database: Database) -> Iterator[Database]:
 def test_a_kill_while_the_spool_is_written_loses_nothing(
     point: str, database: Database, tmp_path: Path
 ) -> None:
-    settings = {"url": database.address, "keys": KEYS, "spool": str(tmp_path / "spool"), "capture_timeout": 0.2}
+    settings = {
+        "url": database.address,
+        "keys": KEYS,
+        "spool": str(tmp_path / "spool"),
+        "capture_timeout": 0.2,
+    }
     child = Child(tmp_path, **settings, options=database.impatient, point=point, hit=10)
     child.until("accepted", "shop", times=5)
     with database.down():
@@ -62,7 +67,12 @@ def test_a_kill_while_the_spool_is_written_loses_nothing(
 def test_a_kill_while_the_spool_is_imported_imports_everything_once(
     point: str, database: Database, tmp_path: Path
 ) -> None:
-    settings = {"url": database.address, "keys": KEYS, "spool": str(tmp_path / "spool"), "capture_timeout": 0.2}
+    settings = {
+        "url": database.address,
+        "keys": KEYS,
+        "spool": str(tmp_path / "spool"),
+        "capture_timeout": 0.2,
+    }
     child = Child(tmp_path, **settings, options=database.impatient, point=point)
     child.until("accepted", "shop", times=5)
     with database.down():

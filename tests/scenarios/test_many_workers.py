@@ -21,7 +21,9 @@ def test_eight_processes_handle_each_delivery_once(database: Database, tmp_path:
     orders = DELIVERIES // 2 // KEYS  # each is shipped and invoiced
     settings = {"url": database.url, "orders": orders, "idle_exit": True, "work": 0.0, "lease": 30.0}
     children = [
-        Child(tmp_path, **settings, keys=[f"key{number}" for number in range(KEYS) if number % WORKERS == nth])
+        Child(
+            tmp_path, **settings, keys=[f"key{number}" for number in range(KEYS) if number % WORKERS == nth]
+        )
         for nth in range(WORKERS)
     ]
     for child in children:

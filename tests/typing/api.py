@@ -199,8 +199,9 @@ async def dead_letters() -> None:
     assert_type(letter, DeadLetter)
     assert_type(letter.state, DeadLetterState)
     assert_type(letter.reason, Reason | None)
-    assert_type(letter.error, ErrorRecord)
-    assert_type(letter.error.causes, tuple[CauseRecord, ...])
+    assert_type(letter.error, ErrorRecord | None)
+    if letter.error is not None:
+        assert_type(letter.error.causes, tuple[CauseRecord, ...])
     assert_type(letter.history, tuple[Attempt, ...])
     outcome = await bus.replay(letter.id, by="ann", note="mended")
     assert_type(outcome, ReplayOutcome)
