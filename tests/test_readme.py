@@ -6,10 +6,17 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, InvalidTransition
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -55,11 +62,84 @@ async def test_the_mounted_admin_lists_and_replays(shop: dict[str, Any], anyio_b
     assert refused.status_code == 401
 
 
+@pytest.fixture
+def levels(shop: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the names of the part on the three levels, on the bus of the shop."""
+    module = ModuleType("shop")
+    vars(module).update(shop)
+    monkeypatch.setitem(sys.modules, "shop", module)
+    shop["bank"]["up"] = True
+    names: dict[str, Any] = {}
+    for block in BLOCKS[3:7]:
+        run(block, names)
+    return names
+
+
+async def test_a_durable_handler_runs_after_the_publish(
+    levels: dict[str, Any], capsys: pytest.CaptureFixture[str], anyio_backend: str
+) -> None:
+    bus = levels["bus"]
+    async with bus:
+        await levels["place"](levels["OrderPlaced"](order_id=3, total="1.00"))
+        await bus.wait_idle()
+    assert "refreshed 3\n" in (said := capsys.readouterr().out)
+    assert "mailed 3 once for " in said
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # SQLAlchemy's AsyncSession runs there alone
+async def test_a_transactional_publish_lives_and_dies_with_its_row(
+    levels: dict[str, Any], capsys: pytest.CaptureFixture[str], anyio_backend: str
+) -> None:
+    bus, order = levels["bus"], levels["OrderPlaced"](order_id=4, total="1.00")
+    engine = create_async_engine("sqlite+aiosqlite:///failures.db")
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE orders (id INTEGER PRIMARY KEY)"))
+    async with bus:
+        await levels["place_with_its_row"](order, engine)
+        await bus.wait_idle()
+        assert "refreshed 4\n" in (said := capsys.readouterr().out)
+        assert "mailed 4 once for " in said
+        with pytest.raises(IntegrityError):
+            await levels["place_with_its_row"](order, engine)
+        await bus.wait_idle()
+        assert "4" not in capsys.readouterr().out
+    await engine.dispose()
+
+
+async def test_later_ones_of_a_key_wait_parked_and_run_after_the_replay(
+    levels: dict[str, Any], capsys: pytest.CaptureFixture[str], anyio_backend: str
+) -> None:
+    bus = levels["bus"]
+    async with bus:
+        levels["ledger"]["up"] = False
+        for amount in (1, 2):
+            await bus.publish("account.moved", {"account": "a-1", "amount": amount})
+        await bus.wait_idle()
+        page = await bus.dead_letters(DeadLetterQuery(handler="ledger"), order="oldest")
+        assert [(it.state, it.reason) for it in page.items] == [("pending", None), ("parked", "sequence")]
+        with pytest.raises(InvalidTransition):
+            await bus.replay(page.items[1].id)
+        levels["ledger"]["up"] = True
+        await bus.replay(page.items[0].id)
+        said = ""
+        with anyio.fail_after(5):
+            while "moved 1\nmoved 2\n" not in said:
+                await anyio.sleep(0.01)
+                said += capsys.readouterr().out
+
+
+def test_a_queue_with_a_spool_is_made_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    run(BLOCKS[7], names)
+    assert isinstance(names["queue"], DeadLetterQueue)
+
+
 async def test_the_test_of_the_testing_part_passes(fake_clock: Any, event_recorder: Any) -> None:
     names: dict[str, Any] = {}
-    run(BLOCKS[3], names)
+    run(BLOCKS[8], names)
     await names["test_a_failed_charge_is_kept_and_comes_home"](fake_clock, event_recorder)
 
 
 def test_every_block_is_run() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 9

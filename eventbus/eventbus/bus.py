@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
-
-import anyio
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from eventbus.clock import SystemClock
 from eventbus.context import current_delivery, in_handler
 from eventbus.envelope import NO_METADATA, Envelope
-from eventbus.errors import BusClosed, NoDeadLetterQueue
+from eventbus.errors import NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
 from eventbus.ids import sequence
 from eventbus.intake import (
@@ -22,6 +19,7 @@ from eventbus.intake import (
     payload_of,
     typed_event,
 )
+from eventbus.lifecycle import Lifecycle
 from eventbus.metrics import Metrics
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.plan import Plan, RouteMaker
@@ -34,22 +32,18 @@ from eventbus.telemetry import Observer, Telemetry
 from eventbus.verbs import DeadLetterVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Mapping, Sequence
 
     from eventbus.core import Core
     from eventbus.handlers import Handler
     from eventbus.ports import Clock, Middleware
-    from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus.transactional import SessionPublisher
-    from eventbus_dlq import (
-        DeadLetterQueue,
-    )
+    from eventbus_dlq import DeadLetterQueue
 
 H = TypeVar("H", bound="Callable[..., Any]")
 
 
-class EventBus(DeadLetterVerbs):
+class EventBus(Lifecycle, DeadLetterVerbs):
     """Publishes events to handlers in this process, and loses no failure.
 
     Args:
@@ -101,8 +95,6 @@ class EventBus(DeadLetterVerbs):
         self._plans = Plans(self._types, self._registry, self._routes)
         self._plan_of = self._plans.known
         self._history: deque[Receipt] | None = deque(maxlen=history) if history else None
-        self._core: Core | None = None
-        self._open = False
 
     # -- subscribing
 
@@ -244,17 +236,19 @@ class EventBus(DeadLetterVerbs):
         """Write the deliveries of an event in the transaction of a synchronous ``Session`` of SQLAlchemy.
 
         It is what ``publish(session=...)`` is for an ``AsyncSession``, takes the arguments of
-        :meth:`publish`, and may be called in any thread. It needs no event loop and no running bus: workers
+        :meth:`publish`, and may be called in any thread, with or without an event loop of its own. Workers
         run the deliveries, in this process or another, once the session has committed. Observers are told
         in the calling thread.
 
         Raises:
+            BusClosed: the bus is not running.
             InvalidEvent: the event or its metadata cannot be accepted; nothing was written.
             PayloadTooLarge: the payload is larger than the limit; nothing was written.
             InvalidSession: the session cannot take the deliveries in; nothing was written.
             NoDeadLetterQueue: the bus was made without one.
         """
         publisher = self._session_publisher()
+        self._require_core()
         return publisher.publish_in(session, *payload_of(self._types, event, data), options)
 
     def _session_publisher(self) -> SessionPublisher:
@@ -397,159 +391,3 @@ class EventBus(DeadLetterVerbs):
         return await capture_by_hand(
             dlq, envelope, encoded, error, handler, subscription, annotations, self._clock.time_ns()
         )
-
-    # -- what the dead-letter queue and the routes need of the bus
-
-    async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
-        """Run one stored delivery again; see ``ports.Redeliverer``.
-
-        Raises:
-            BusClosed: the bus is not running.
-        """
-        return await self._require_core().redeliver(
-            stored, types=self._types, registry=self._registry, routes=self._routes
-        )
-
-    def spawn(self, work: Callable[[], Awaitable[None]], /) -> None:
-        """Run ``work`` in the bus's own tasks; stopping the bus waits for it within its grace.
-
-        Raises:
-            BusClosed: the bus is not running.
-        """
-        core = self._core
-        if core is None:
-            raise BusClosed(f"bus {self.name!r} is not running: start it with 'async with bus:'")
-        core.spawn(work)
-
-    def serve(self, work: Callable[[], Awaitable[None]], /) -> None:
-        """Run ``work`` in the bus's own tasks until the bus has stopped; see ``ports.Redeliverer``.
-
-        Raises:
-            BusClosed: the bus is not running.
-        """
-        core = self._core
-        if core is None:
-            raise BusClosed(f"bus {self.name!r} is not running: start it with 'async with bus:'")
-        core.serve(work)
-
-    def call_from_thread(self, call: Callable[[], None], /) -> None:
-        """Have ``call`` called in the bus's event loop soon, from any thread; see ``ports.Redeliverer``."""
-        core = self._core
-        if core is not None:
-            core.runtime.call_from_thread(call)
-
-    @property
-    def ordered_handlers(self) -> Collection[str]:
-        """The ids of the handlers whose transient deliveries keep an order; see ``ports.Redeliverer``."""
-        return [
-            subscription.id
-            for subscription in self._registry
-            if not subscription.durable and (self._plans.has_ordered or subscription.ordering_key is not None)
-        ]
-
-    @property
-    def handlers(self) -> Mapping[str, int | None]:
-        """How many deliveries of each handler run at a time, by id and alias; None for any number."""
-        return {
-            name: subscription.max_concurrency
-            for subscription in self._registry
-            for name in (subscription.id, *subscription.aliases)
-        }
-
-    # -- starting and stopping
-
-    @property
-    def running(self) -> bool:
-        """Whether the bus was started and has not been stopped."""
-        return self._open
-
-    async def start(self) -> None:
-        """Open the dead-letter store and accept events.
-
-        On trio, stop in the same task and the same cancel scope: ``async with bus:`` does.
-
-        Raises:
-            RuntimeError: the bus is running already.
-            StoreUnavailable: the store cannot be opened; the bus stays closed.
-        """
-        if self._core is not None:
-            raise RuntimeError(f"bus {self.name!r} is already running; stop it before starting it again")
-        # what runs is loaded when it runs, so that importing is cheap
-        from eventbus.core import Core
-        from eventbus.runtime import open_runtime
-
-        self._routes.reset()
-        core = self._core = Core(
-            runtime=await open_runtime(),
-            telemetry=self.telemetry,
-            metrics=self.metrics,
-            clock=self._clock,
-            dlq=self._dlq,
-            concurrency=self._concurrency,
-            history=self._history,
-            queue=self._queue_settings,
-        )
-        try:
-            if self._dlq is not None:
-                await self._dlq.start(self)
-        except BaseException:
-            self._core = None
-            await core.runtime.close()
-            raise
-        self._plans.use(core.dispatcher.compile)
-        self._open = True
-
-    async def stop(self) -> None:
-        """Take no more events, let handlers finish within the grace, store the rest, close the store.
-
-        Handlers that run may still publish. Stopping twice is harmless.
-        """
-        core = self._core
-        if core is None:
-            return
-        self._open = False
-        self._plans.close()
-        if self._dlq is not None:
-            self._dlq.halt()
-        try:
-            try:
-                await core.finish(self._grace, self._plans.forget)
-            finally:
-                if self._dlq is not None:
-                    with anyio.CancelScope(shield=True):
-                        await self._dlq.drain()
-        finally:
-            self._core = None
-            core.queue.close()
-            try:
-                await core.runtime.close()
-            finally:  # whoever stops the bus may have been cancelled: the store is flushed all the same
-                if self._dlq is not None:
-                    with anyio.CancelScope(shield=True):
-                        await self._dlq.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
-
-    @asynccontextmanager
-    async def lifespan(self, _app: object = None) -> AsyncGenerator[None]:
-        """Run the bus for as long as an ASGI application: ``Starlette(lifespan=bus.lifespan)``."""
-        async with self:
-            yield
-
-    def _require_core(self) -> Core:
-        """Return the core while the bus runs, and while it stops for what running handlers publish."""
-        core = self._core
-        if core is not None and (self._open or current_delivery.get() is not None):
-            return core
-        state = "not running: start it with 'async with bus:'" if core is None else "stopping"
-        raise BusClosed(f"bus {self.name!r} is {state}")

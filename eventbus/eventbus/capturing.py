@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from eventbus.classify import classify
-from eventbus.errors import InvalidEvent
+from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.failure import ErrorRecord, Failure, FailureReason
+from eventbus.log import Log
 from eventbus.snapshots import fingerprint, snapshot, type_name
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from eventbus.ports import DeadLetters
     from eventbus.telemetry import Telemetry
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class Capturing:
@@ -70,8 +69,7 @@ class Capturing:
             for delivery in deliveries:
                 delivery.state = "failed"
                 delivery.capture_error = store_error
-                _log.error("capture.failed", exc_info=store_error, **names(delivery))
-            self._telemetry.emit("store.unavailable", error=str(store_error))
+                tell_lost("capture.failed", store_error, delivery, self._telemetry)
             return
         for delivery, dead_letter_id in zip(deliveries, ids, strict=True):
             delivery.dead_letter_id = dead_letter_id
@@ -126,6 +124,13 @@ def fields(delivery: Delivery) -> dict[str, Any]:
         "tenant": envelope.tenant,
         "handler": delivery.handler_id,
     }
+
+
+def tell_lost(what: str, store_error: Exception, delivery: Delivery, telemetry: Telemetry) -> None:
+    """Tell that the store has not taken a delivery; of an error that explains itself no traceback."""
+    unexpected = None if isinstance(store_error, EventBusError) else store_error
+    _log.error(what, error=str(store_error), exc_info=unexpected, **names(delivery))
+    telemetry.emit("delivery.lost", **fields(delivery), error=str(store_error))
 
 
 def names(delivery: Delivery) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import structlog
 
 from eventbus.activity import Activity
 from eventbus.deliverer import Deliverer
 from eventbus.dispatch import Dispatcher
 from eventbus.durable import Acceptor
 from eventbus.kept_dispatch import KeptDispatcher
+from eventbus.log import Log
 from eventbus.queue import Queue
 from eventbus.redelivery import redeliver
 from eventbus.turns import Turns
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
     from eventbus.telemetry import Telemetry
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 _AFTER_GRACE = 10.0
 """Seconds that handlers have to end once they are cut short; longer than a capture takes."""

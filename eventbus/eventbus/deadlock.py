@@ -1,4 +1,4 @@
-"""Whether a delivery would wait for itself, if it waited for its turn in an order.
+"""Whether a delivery would wait for itself, if it waited for its turn in an order, or for a place.
 
 The handler of a nested delivery's publisher waits for it. When what is ahead of the delivery waits for
 that handler in turn, nobody would ever move: directly, when the handler publishes to itself under the
@@ -8,6 +8,7 @@ whoever is about to close the circle, and only of deliveries that a handler publ
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from eventbus.delivery import Delivery
     from eventbus.lines import Lines, Ticket
+    from eventbus.subscription import Subscription
 
 
 def waits_for_itself(
@@ -45,6 +47,61 @@ def waits_for_itself(
     return False
 
 
+def place_never_comes(delivery: Delivery, running: Sequence[Delivery]) -> bool:
+    """Tell whether a delivery must not wait for a place of its handler, because none would come free.
+
+    That is so when everyone who has one waits, over however many corners, for the delivery's publisher.
+
+    Args:
+        delivery: it is about to wait for a place.
+        running: the deliveries that wait for something right now.
+    """
+    publishers = list(_publishers(delivery))
+    if not publishers:
+        return False
+    still = {*running, *publishers, delivery}
+    waits = _Waits(still, delivery)
+    while moving := {it for it in still if waits.will_end(it, still)}:
+        still -= moving
+        if delivery not in still:
+            return False
+    return True
+
+
+class _Waits:
+    """What deliveries wait for.
+
+    Args:
+        at_work: all of them.
+        delivery: the one among them that is about to wait for a place.
+    """
+
+    def __init__(self, at_work: Iterable[Delivery], delivery: Delivery) -> None:
+        self._delivery = delivery
+        self._nested: dict[Delivery | None, list[Delivery]] = defaultdict(list)
+        self._with_place: dict[Subscription, list[Delivery]] = defaultdict(list)
+        self._with_thread: list[Delivery] = []
+        for other in at_work:
+            self._nested[other.parent].append(other)
+            if other.has_place:
+                self._with_place[other.route.subscription].append(other)
+            if other.has_thread:
+                self._with_thread.append(other)
+
+    def will_end(self, delivery: Delivery, still: set[Delivery]) -> bool:
+        """Tell whether what a delivery waits for comes, unless by one of ``still``."""
+        if delivery.waits_for_place or delivery is self._delivery:
+            subscription = delivery.route.subscription
+            taken = self._with_place[subscription]
+            return len(taken) != subscription.max_concurrency or not still.issuperset(taken)
+        if delivery.waits_for_thread:
+            return not still.issuperset(self._with_thread)
+        ticket = delivery.ticket
+        if ticket is not None and ticket.state == "waiting":
+            return still.isdisjoint(other.delivery for other in ticket.ahead())
+        return still.isdisjoint(self._nested[delivery])
+
+
 def _publishers(delivery: Delivery) -> Iterator[Delivery]:
     """Return the deliveries whose handlers have published it, and have not settled."""
     publisher = delivery.parent
@@ -64,9 +121,24 @@ def _waited_for(
     if delivery.waits_for_place:
         subscription = delivery.route.subscription
         yield from (other for other in at_work if other.route.subscription is subscription)
-    for nested in lines.nested:
-        if delivery in _publishers(nested.delivery):
-            yield nested.delivery
+    if delivery.waits_for_thread:
+        yield from _all_in_threads(lines, at_work)
+    for nested in _nested(lines, at_work):
+        if delivery in _publishers(nested):
+            yield nested
+
+
+def _nested(lines: Lines, at_work: Sequence[Delivery]) -> Iterator[Delivery]:
+    """Return the deliveries for which handlers that have published them may have to wait."""
+    yield from (ticket.delivery for ticket in lines.nested)
+    yield from (other for other in at_work if other.waits_for_place)
+
+
+def _all_in_threads(lines: Lines, at_work: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Return the deliveries that have a thread; none when one of them waits for nobody, and will end."""
+    in_threads = [other for other in at_work if other.has_thread]
+    waiting = {publisher for nested in _nested(lines, at_work) for publisher in _publishers(nested)}
+    return in_threads if waiting.issuperset(in_threads) else ()
 
 
 def _in_line(ticket: Ticket, at_work: Sequence[Delivery], queue_is_busy: bool) -> Iterable[Delivery]:

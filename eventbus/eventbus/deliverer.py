@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbus.capturing import Capturing, fields
 from eventbus.classify import classify
+from eventbus.deadlock import place_never_comes
 from eventbus.errors import HandlerTimeout
 from eventbus.failure import AttemptRecord, ErrorRecord
 from eventbus.groups import is_a
@@ -141,23 +142,30 @@ class Deliverer:
     async def _in_turn(self, delivery: Delivery, context: Context | None) -> None:
         """Run an attempt when its handler, and the threads, have a place for it.
 
-        A delivery that was published by one that has the place already does not wait for it.
+        A delivery that was published by one that has the place already does not wait for it, nor one
+        whose publisher everyone waits for who has a place.
         """
         route = delivery.route
         place = None if delivery.has_ancestor(of=route.subscription) else route.slots
         thread = None if delivery.has_ancestor(in_thread=True) else route.threads
         async with AsyncExitStack() as taken:
-            if place is not None:
+            if place is not None and not self._never_comes(place, delivery):
                 delivery.waits_for_place = True
                 await self._runtime.wait(delivery, place.acquire())
-                delivery.waits_for_place = False
+                delivery.waits_for_place, delivery.has_place = False, True
                 taken.callback(self._give_back, delivery, place)
             if thread is not None:
+                delivery.waits_for_thread = True
                 await self._runtime.wait(delivery, thread.acquire())
-                taken.callback(thread.release)  # a thread that was left to itself does not count
+                delivery.waits_for_thread, delivery.has_thread = False, True
+                taken.callback(_leave_thread, delivery, thread)
             await self._attempt(delivery, context)
 
+    def _never_comes(self, place: anyio.Semaphore, delivery: Delivery) -> bool:
+        return not place.value and place_never_comes(delivery, self._runtime.running)
+
     def _give_back(self, delivery: Delivery, place: anyio.Semaphore) -> None:
+        delivery.has_place = False
         thread_done = delivery.thread_done
         if thread_done is None:
             place.release()
@@ -262,6 +270,11 @@ class Deliverer:
     def _report(self, name: str, delivery: Delivery, /, **more: Any) -> None:
         if self._observed:
             self._telemetry.emit(name, **fields(delivery), **more)
+
+
+def _leave_thread(delivery: Delivery, threads: anyio.Semaphore) -> None:
+    delivery.has_thread = False
+    threads.release()  # one that was left to itself does not count
 
 
 async def _release_after(thread_done: anyio.Event, slots: anyio.Semaphore) -> None:

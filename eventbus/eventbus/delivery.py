@@ -55,6 +55,9 @@ class Delivery:
     admitted: bool = False
     from_queue: bool = False
     waits_for_place: bool = False
+    has_place: bool = False
+    waits_for_thread: bool = False
+    has_thread: bool = False
     ticket: Ticket | None = None
     failures: tuple[AttemptRecord, ...] = ()
     failure: Failure | None = None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from eventbus.acceptance import Acceptance
-from eventbus.capturing import fields, names
+from eventbus.capturing import fields, tell_lost
 from eventbus.errors import CaptureFailed, InvalidEvent, NoDeadLetterQueue
 from eventbus.payloads import MASK
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from eventbus.ports import DeadLetters
     from eventbus.subscription import Subscription
     from eventbus.telemetry import Telemetry
-
-_log = structlog.get_logger("eventbus")
 
 
 def check_durable(subscription: Subscription, types: EventTypes, *, has_dlq: bool) -> None:
@@ -220,8 +216,7 @@ class Acceptor:
         for delivery in deliveries:
             delivery.state = "failed"
             delivery.capture_error = store_error
-            _log.error("accept.failed", exc_info=store_error, **names(delivery))
-        self._telemetry.emit("store.unavailable", error=str(store_error))
+            tell_lost("accept.failed", store_error, delivery, self._telemetry)
 
     async def _refuse(self, delivery: Delivery, error: Exception) -> None:
         pending = self._deliverer.refuse(delivery, error)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import structlog
-
 from eventbus.context import current_delivery
 from eventbus.envelope import NO_HEADERS, Metadata, checked_metadata
 from eventbus.errors import InvalidEvent
 from eventbus.event_types import EventType, EventTypes
+from eventbus.log import Log
 from eventbus.ordering import as_key
 from eventbus.plan import Plan
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from eventbus.plan import CompilePlan, Deliver, Publish, RouteMaker
     from eventbus.registry import Registry
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 _MAX_PLANS = 10_000
 
 

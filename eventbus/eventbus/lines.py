@@ -211,14 +211,28 @@ class Lines:
 
     # -- storing
 
-    def take(self, line: Line, wanted: Callable[[Ticket], bool]) -> Sequence[Ticket]:
-        """Return those in line that can be stored and are wanted, in order; nobody else moves meanwhile."""
+    def take(
+        self,
+        line: Line,
+        wanted: Callable[[Ticket], bool],
+        *,
+        past_others: bool = False,
+        at_most: int = _MOST_STORED_AT_ONCE,
+    ) -> Sequence[Ticket]:
+        """Return those in line that can be stored and are wanted, in order; nobody else moves meanwhile.
+
+        It ends before the first that can be stored and is not wanted, unless ``past_others``.
+        """
         taken: list[Ticket] = []
         for ticket in line.tickets:
-            if ticket.can_be_stored and wanted(ticket):
+            if not ticket.can_be_stored:
+                continue
+            if wanted(ticket):
                 taken.append(ticket)
-                if len(taken) == _MOST_STORED_AT_ONCE:
-                    break
+            elif not past_others:
+                break
+            if len(taken) == at_most:
+                break
         for ticket in taken:
             ticket.state = "storing"
         line.storing += 1

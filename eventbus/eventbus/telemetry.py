@@ -14,6 +14,7 @@ name                       fields
 ``delivery.skipped``       as started
 ``delivery.accepted``      as started, and: dead_letter (where it is kept until a worker runs it)
 ``delivery.parked``        as started, and: dead_letter (where it waits behind one that failed)
+``delivery.lost``          as started, and: error (why neither the store nor a spool has taken it)
 ``dead_letter.captured``   dead_letter, event, event_id, handler, tenant, state, kind
 ``dead_letter.replayed``   dead_letter, event, handler, tenant, state (after it), duration
 ``dead_letter.resolved``   dead_letter, event, handler, tenant, age (seconds since it was stored)
@@ -21,7 +22,8 @@ name                       fields
 ``dead_letter.changed``    dead_letter, event, handler, tenant, verb, state, by
 ``dead_letter.rescued``    dead_letter, event, handler, tenant, crashes
 ``lease.lost``             dead_letter, token
-``store.unavailable``      error
+``store.unavailable``      error; once for each outage
+``store.available``        seconds (that the outage has lasted), refused (how many calls)
 =========================  ===================================================================
 """
 
@@ -31,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import structlog
+from eventbus.log import Log
 
 _OF_A_DELIVERY = ("event", "event_id", "correlation_id", "tenant", "handler")
 _OF_A_LETTER = ("dead_letter", "event", "handler", "tenant")
@@ -48,6 +50,7 @@ CATALOGUE: Mapping[str, tuple[str, ...]] = {
     "delivery.skipped": _OF_A_DELIVERY,
     "delivery.accepted": (*_OF_A_DELIVERY, "dead_letter"),
     "delivery.parked": (*_OF_A_DELIVERY, "dead_letter"),
+    "delivery.lost": (*_OF_A_DELIVERY, "error"),
     "dead_letter.captured": (*_OF_A_LETTER, "event_id", "state", "kind"),
     "dead_letter.replayed": (*_OF_A_LETTER, "state", "duration"),
     "dead_letter.resolved": (*_OF_A_LETTER, "age"),
@@ -56,6 +59,7 @@ CATALOGUE: Mapping[str, tuple[str, ...]] = {
     "dead_letter.rescued": (*_OF_A_LETTER, "crashes"),
     "lease.lost": ("dead_letter", "token"),
     "store.unavailable": ("error",),
+    "store.available": ("seconds", "refused"),
 }
 """Every name with the fields that its events carry."""
 
@@ -71,7 +75,7 @@ class TelemetryEvent:
 Observer: TypeAlias = Callable[[TelemetryEvent], object]
 """A plain callable that receives every telemetry event. One that raises is logged and ignored."""
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class Telemetry:

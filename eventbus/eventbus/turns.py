@@ -177,7 +177,8 @@ class Turns:
             self.lines.leave([ticket])
             return
         line = ticket.line
-        taken = self.lines.take(line, lambda other: other.stopped)
+        too_late = self.lines.turn(ticket) == "wait"  # those ahead have not been stored in time
+        taken = self.lines.take(line, lambda other: other.stopped, past_others=too_late)
         try:
             await self._deliverer.interrupt([other.delivery for other in taken])
         finally:
@@ -217,7 +218,7 @@ class Turns:
         if ticket.state == "waiting" and self._acceptor is not None:
             line = ticket.line
             ahead = set(ticket.ahead())
-            taken = self.lines.take(line, ahead.__contains__)
+            taken = self.lines.take(line, ahead.__contains__, at_most=len(ahead))
             try:
                 await self._acceptor.hold([other.delivery for other in taken], mine=None)
             finally:

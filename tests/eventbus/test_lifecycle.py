@@ -12,6 +12,7 @@ import anyio
 import fastapi
 import httpx
 import pytest
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -343,6 +344,40 @@ async def test_no_task_is_left_behind(
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) > len(before)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_handler_that_takes_no_notice_of_its_cancellation_cannot_keep_the_bus_from_stopping(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    if anyio_backend == "trio":
+        pytest.skip("trio lets go of no task, and cancels it at every wait")
+    monkeypatch.setattr("eventbus.core._AFTER_GRACE", 0.05)
+    monkeypatch.setattr("eventbus.runtime.on_asyncio._PATIENCE", 0.05)
+    bus = EventBus(dlq=DeadLetterQueue(store), shutdown_grace=0)
+    began, end = asyncio.Event(), asyncio.Event()
+
+    @bus.on("job", id="stubborn", durable=True)
+    async def stubborn(event: Any) -> None:
+        while not end.is_set():
+            began.set()
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    await bus.start()
+    await bus.publish("job", 1)
+    await began.wait()
+    with structlog.testing.capture_logs() as logs:
+        stopping = asyncio.ensure_future(bus.stop())
+        await asyncio.wait([stopping], timeout=10)
+        stopped = stopping.done()
+        end.set()
+        await stopping
+    assert stopped
+    assert "shutdown.tasks_left" in [it["event"] for it in logs]
+    (item,) = (await store.find(DeadLetterQuery())).items
+    assert item.state == "running"  # nobody beats its heart, so its lease runs out
 
 
 async def test_no_thread_is_left_behind_but_the_backends_idle_ones(dlq: DeadLetterQueue) -> None:

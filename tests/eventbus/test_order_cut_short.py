@@ -9,6 +9,9 @@ import pytest
 from keeping import KeepingDlq
 from stepping import Step, Stepper, make_bus, settled
 
+from eventbus import EventBus
+from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, MemoryStore
+
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
 
@@ -117,3 +120,38 @@ async def test_a_stopping_bus_lets_a_line_run_to_its_end_within_its_grace() -> N
         for number in (1, 2, 3):
             await bus.enqueue(Step(of="a", number=number))
     assert (stepper.ended, dlq.kept) == ([1, 2, 3], [])
+
+
+async def test_however_many_are_ahead_of_one_that_is_cancelled_they_are_stored_first() -> None:
+    dlq = KeepingDlq()
+    bus = make_bus(dlq)
+    stepper = Stepper()
+    bus.on(Step, id="step", ordering_key="of")(stepper.__call__)
+    many = 260
+    async with bus, anyio.create_task_group() as group:
+        for number in range(many):
+            group.start_soon(bus.publish, Step(of="a", number=number))
+            await settled()
+        async with anyio.create_task_group() as doomed:
+            doomed.start_soon(bus.publish, Step(of="a", number=many))
+            await settled()
+            doomed.cancel_scope.cancel()
+        stepper.let(0)
+    assert [it.number for _, it in dlq.story()] == list(range(1, many + 1))
+
+
+async def test_a_stopping_bus_stores_nothing_before_what_has_not_heard_of_it_yet() -> None:
+    """Whoever waits hears of the stop in a task of its own, and the queue's workers in theirs."""
+    store = MemoryStore()
+    bus = EventBus(dlq=DeadLetterQueue(store, worker=False), shutdown_grace=0.01)
+    stepper = Stepper()
+    bus.on(Step, id="step", ordering_key="of")(stepper.__call__)
+    async with anyio.create_task_group() as group, bus:
+        for number in range(4):
+            group.start_soon(bus.publish, Step(of="a", number=number))
+            await settled()
+        for number in range(4, 7):
+            await bus.enqueue(Step(of="a", number=number))
+    page = await store.find(DeadLetterQuery.everything(), order="oldest")
+    assert stepper.began == [0]
+    assert [(await store.get(it.id)).payload["number"] for it in page.items] == list(range(7))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 from keeping import KeepingDlq
 from stepping import Step, Stepper, make_bus, settled
@@ -245,3 +248,71 @@ async def test_a_place_of_the_handler_and_a_key_do_not_wait_for_each_other() -> 
             go.set()
     assert ran == [1, 2]
     assert [payload["number"] for _, payload in dlq.story()] == [3]
+
+
+@pytest.mark.parametrize("first", ["ordered", "limited"])
+async def test_a_key_and_a_place_that_wait_for_each_other_do_not_wait_for_ever(first: str) -> None:
+    """Each of two handlers publishes to the other: one keeps an order, the other runs once at a time."""
+    dlq = KeepingDlq()
+    bus = make_bus(dlq)
+    goes = {"ordered": anyio.Event(), "limited": anyio.Event()}
+    ran: list[str] = []
+
+    async def run(me: str, other: str, event: Mapping[str, str]) -> None:
+        ran.append(f"{me} {event['by']}")
+        if event["by"] == "user":
+            await goes[me].wait()
+            await bus.publish(other, {"key": "k", "by": me})
+
+    async def ordered(event: Mapping[str, str]) -> None:
+        await run("ordered", "limited", event)
+
+    async def limited(event: Mapping[str, str]) -> None:
+        await run("limited", "ordered", event)
+
+    bus.on("ordered", id="ordered", ordering_key="key")(ordered)
+    bus.on("limited", id="limited", max_concurrency=1)(limited)
+    with anyio.fail_after(5):
+        async with bus, anyio.create_task_group() as group:
+            group.start_soon(bus.publish, "ordered", {"key": "k", "by": "user"})
+            group.start_soon(bus.publish, "limited", {"key": "k", "by": "user"})
+            await settled()
+            goes[first].set()
+            await settled()
+            for go in goes.values():
+                go.set()
+    stored = [payload["by"] for _, payload in dlq.story()]
+    nested = [it.split()[1] for it in ran if not it.endswith("user")]
+    assert sorted(stored + nested) == ["limited", "ordered"]
+
+
+@pytest.mark.parametrize("options", [{"ordering_key": "key"}, {"max_concurrency": 1}], ids=["key", "place"])
+async def test_plain_functions_that_have_all_threads_do_not_wait_for_one_who_has_none(
+    monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    """What is ahead of their events needs a thread itself, and they keep theirs while they wait."""
+    monkeypatch.setattr("eventbus.plan.MAX_THREADS", 2)
+    dlq = KeepingDlq()
+    bus = make_bus(dlq)
+    both = threading.Barrier(3)
+    ran: list[int] = []
+
+    def outer(event: Mapping[str, Any]) -> None:
+        both.wait(5)
+        both.wait(5)
+        anyio.from_thread.run(bus.publish, "inner", event)
+
+    def inner(event: Mapping[str, Any]) -> None:
+        ran.append(event["number"])
+
+    bus.on("outer", id="outer")(outer)
+    bus.on("inner", id="inner", **options)(inner)
+    with anyio.fail_after(10):
+        async with bus, anyio.create_task_group() as group:
+            for number in (1, 2):
+                group.start_soon(bus.publish, "outer", {"key": "k", "number": number})
+            await anyio.to_thread.run_sync(both.wait, 5)  # both have their threads
+            group.start_soon(bus.publish, "inner", {"key": "k", "number": 3})
+            await settled()
+            await anyio.to_thread.run_sync(both.wait, 5)
+    assert sorted(ran + [payload["number"] for _, payload in dlq.story()]) == [1, 2, 3]

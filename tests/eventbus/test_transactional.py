@@ -61,14 +61,14 @@ async def test_every_handler_gets_a_row_in_the_session_and_none_runs() -> None:
     assert bus.metrics.snapshot()["small"].skipped == 1
 
 
-async def test_publish_in_needs_neither_a_loop_nor_a_running_bus_and_works_in_any_thread() -> None:
+async def test_publish_in_awaits_nothing_and_works_in_any_thread() -> None:
     dlq = KeepingDlq()
     bus = make_bus(dlq)
     bus.on(Order, id="transient")(never)
-    receipt = bus.publish_in("session", Order(number=1), id="one")
-    assert receipt.event_id == "one"
-    named = bus.publish_in("session", "Order", {"number": "2"}, ordering_key=4)
     async with bus:
+        receipt = bus.publish_in("session", Order(number=1), id="one")
+        assert receipt.event_id == "one"
+        named = bus.publish_in("session", "Order", {"number": "2"}, ordering_key=4)
         threaded = await anyio.to_thread.run_sync(lambda: bus.publish_in("session", Order(number=3)))
     assert [(it.payload, it.ordering_key) for it in dlq.kept] == [
         (Order(number=1), None),
@@ -105,7 +105,7 @@ async def test_an_event_that_nobody_wants_touches_no_session() -> None:
     bus = make_bus(dlq)
     async with bus:
         receipt = await bus.publish("unknown", session=object())
-    bus.publish_in(object(), "unknown")
+        bus.publish_in(object(), "unknown")
     assert (dlq.sessions, dict(receipt.deliveries)) == ([], {})
     assert (bus.metrics.unhandled, bus.metrics.published) == (2, 2)
 
@@ -138,14 +138,15 @@ async def test_what_cannot_be_run_from_the_store_is_refused_before_anything_is_w
     bus.on(Login, id="login", once=True)(never)
     bus.on(Order, id="fine", once=True)(never)
     bus.on(Order, id="odd", when=broken)(never)
-    with pytest.raises(InvalidEvent, match="'Login' has secrets"):
-        bus.publish_in("session", Login(password=SecretStr("hunter2")))
-    with pytest.raises(InvalidEvent, match=r"when= of handler 'odd' raised ZeroDivisionError"):
-        bus.publish_in("session", Order(number=1))
-    with pytest.raises(InvalidEvent, match="publish an instance"):
-        bus.publish_in("session", Order)
-    with pytest.raises(InvalidEvent, match="two payloads"):
-        bus.publish_in("session", Order(number=1), {"number": 1})
+    async with bus:
+        with pytest.raises(InvalidEvent, match="'Login' has secrets"):
+            bus.publish_in("session", Login(password=SecretStr("hunter2")))
+        with pytest.raises(InvalidEvent, match=r"when= of handler 'odd' raised ZeroDivisionError"):
+            bus.publish_in("session", Order(number=1))
+        with pytest.raises(InvalidEvent, match="publish an instance"):
+            bus.publish_in("session", Order)
+        with pytest.raises(InvalidEvent, match="two payloads"):
+            bus.publish_in("session", Order(number=1), {"number": 1})
     assert (dlq.kept, dlq.sessions) == ([], [])
     assert not any(subscription.spent for subscription in bus.subscriptions)
 
@@ -177,22 +178,24 @@ async def test_a_session_belongs_to_publish_only() -> None:
             await bus.capture("event", ValueError(), handler="x", session="s")  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="unknown option sesion"):
             await bus.publish("event", sesion="session")  # type: ignore[call-arg]
-    with pytest.raises(BusClosed):
+    with pytest.raises(BusClosed, match="not running: start it"):
         await bus.publish("event", session="session")
+    with pytest.raises(BusClosed, match="not running: start it"):
+        bus.publish_in("session", "event")
 
 
 async def test_the_recorder_sees_what_is_published_in_a_session() -> None:
     dlq = KeepingDlq()
     bus = make_bus(dlq)
     bus.on(Order, id="mail")(never)
-    with Recorder(bus) as recorder:
-        bus.publish_in("session", Order(number=1))
-        async with bus:
+    async with bus:
+        with Recorder(bus) as recorder:
+            bus.publish_in("session", Order(number=1))
             await bus.publish(Order(number=2), session="session")
-    assert [envelope.payload.number for envelope in recorder.published] == [1, 2]
-    assert len(recorder.assert_accepted("mail")) == 2
-    bus.publish_in("session", Order(number=3))
-    assert len(recorder.published) == 2
+        assert [envelope.payload.number for envelope in recorder.published] == [1, 2]
+        assert len(recorder.assert_accepted("mail")) == 2
+        bus.publish_in("session", Order(number=3))
+        assert len(recorder.published) == 2
 
 
 async def test_the_recorder_tells_what_was_enqueued_from_what_is_stored() -> None:

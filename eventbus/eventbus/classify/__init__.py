@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias, cast
 
-import structlog
-
 from eventbus.classify.kinds import CATEGORY_OF, ROUTE_OF, Category, Classification, Kind, Route
 from eventbus.classify.types import kind_of_type
 from eventbus.groups import cause_of
+from eventbus.log import Log
 
 __all__ = [
     "CATEGORY_OF",
@@ -32,7 +31,7 @@ _MAX_CAUSES = 8
 _OF_KIND = {kind: Classification(kind) for kind in Kind}
 _UNKNOWN = _OF_KIND[Kind.UNKNOWN]
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Classification:

@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from eventbus.context import current_delivery
 from eventbus.errors import HandlerTimeout
+from eventbus.log import Log
 
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 FINISHED = object()
 """What a handler that never waits gives in place of what it waits for."""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from eventbus.groups import holds, is_a
+from eventbus.log import Log
 from eventbus.runtime.driving import FINISHED, begin, drive, guarded, timeout_of
 from eventbus.runtime.port import Stopped
 
 if TYPE_CHECKING:
     from eventbus.delivery import Delivery
+
+_log = Log()
+
+_PATIENCE = 15.0
+"""Seconds that the tasks of the background have to end once they are cancelled for good: more than a release
+or a capture takes."""
 
 
 class AsyncioRuntime:
@@ -152,25 +160,32 @@ class AsyncioRuntime:
 
     async def close(self) -> None:
         """See :class:`Runtime`."""
-        await _cancel(list(self._background))
+        await _cancel(list(self._background), patience=_PATIENCE)
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until all have ended, however often we are cancelled meanwhile."""
+async def _cancel(tasks: Sequence[asyncio.Task[None]], *, patience: float = math.inf) -> None:
+    """Cancel tasks and wait until all have ended, however often we are cancelled meanwhile.
+
+    One that has not ended within ``patience`` seconds, because it takes no notice of its cancellation, is
+    left to itself.
+    """
     cancelled: asyncio.CancelledError | None = None
     waiting: set[asyncio.Task[None]] = {task for task in tasks if not task.done()}
     for task in waiting:
         task.cancel()
-    while waiting:
+    ends = monotonic() + patience
+    while waiting and (left := ends - monotonic()) > 0:
         try:
-            _, waiting = await asyncio.wait(waiting)
+            _, waiting = await asyncio.wait(waiting, timeout=None if left == math.inf else left)
         except asyncio.CancelledError as again:
             cancelled = again
             waiting = {task for task in waiting if not task.done()}
             for task in waiting:
                 task.cancel()
+    if waiting:
+        _log.error("shutdown.tasks_left", tasks=len(waiting), waited=patience)
     for task in tasks:
-        if not task.cancelled():
+        if task.done() and not task.cancelled():
             task.exception()  # seen: what a delivery raises here is our own cancellation
     if cancelled is not None:
         raise cancelled
