@@ -17,6 +17,7 @@ from eventbus_dlq.errors import (
     PayloadRedacted,
     PermissionDenied,
     SpoolUnavailable,
+    StoreLocked,
     StoreUnavailable,
 )
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason, Verb
@@ -77,6 +78,7 @@ __all__ = [
     "SpoolUnavailable",
     "Spooled",
     "Stats",
+    "StoreLocked",
     "StoreUnavailable",
     "Verb",
 ]

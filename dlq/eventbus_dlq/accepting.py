@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from eventbus.acceptance import Accepted
 from eventbus.errors import BusClosed
 from eventbus.ids import new_id
+from eventbus.log import Log
 from eventbus_dlq.capture import make_letter, moment
-from eventbus_dlq.errors import InvalidSession, StoreUnavailable
+from eventbus_dlq.errors import InvalidSession
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
 
 if TYPE_CHECKING:
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus.retry import RetryPolicy
     from eventbus_dlq.committing import Committer
+    from eventbus_dlq.promises import Promises
     from eventbus_dlq.sequences import BlockedSequences
     from eventbus_dlq.store import DeadLetterStore, Kept
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 _PARKED = DeadLetterState.PARKED
 
 
@@ -32,7 +32,7 @@ class Acceptor:
     """Makes letters of deliveries that are to run later, and sees them into the store.
 
     Args:
-        accepted: called with where deliveries are kept that are durable now.
+        promises: run here what is claimed as it is accepted; None where nothing is run.
         written: called with where those are kept that become durable when their session commits.
     """
 
@@ -45,7 +45,7 @@ class Acceptor:
         bus: Redeliverer,
         clock: Clock,
         redelivery: RetryPolicy,
-        accepted: Callable[[Sequence[Kept]], None],
+        promises: Promises | None,
         written: Callable[[Sequence[Kept]], None],
     ) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class Acceptor:
         self._bus = bus
         self._clock = clock
         self._redelivery = redelivery
-        self._accepted = accepted
+        self._promises = promises
         self._written = written
 
     async def accept(self, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
@@ -63,16 +63,20 @@ class Acceptor:
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
-        letters = self._letters(deliveries)
+        letters, promises = self._letters(deliveries), self._promises
+        if promises is not None:
+            letters = [promises.make(letter) for letter in letters]
         with self._blocked.storing(letters):
             try:
                 kept = await self._committer.accept(letters)
-            except StoreUnavailable:
+            except Exception:  # the publisher is told
+                self._drop(letters)
                 raise
             except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
                 self._see_through(letters)
                 raise
-        self._accepted(kept)
+        if promises is not None:
+            promises.keep(letters, kept)
         return _where(kept)
 
     async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
@@ -110,15 +114,28 @@ class Acceptor:
             )
         return take_in
 
+    def _drop(self, letters: Sequence[DeadLetter]) -> None:
+        if self._promises is not None:
+            self._promises.drop(letters)
+
     def _see_through(self, letters: Sequence[DeadLetter]) -> None:
         """Make sure, in a task of the bus, of deliveries whose publisher waits for them no more."""
 
         async def accept() -> None:
-            self._accepted(await self._committer.accept(letters))  # what is known already stays as it is
+            try:
+                with self._blocked.storing(letters):
+                    kept = await self._committer.accept(letters, again=True)
+            except BaseException:
+                self._drop(letters)
+                raise
+            if self._promises is not None:
+                self._promises.keep(letters, kept)
 
         try:
             self._bus.spawn(accept)
         except BusClosed:
+            if self._promises is not None:
+                self._promises.give_back(letters)
             _log.warning("accept.unwatched", dead_letters=[letter.id for letter in letters])
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
 from eventbus.errors import BusClosed
 from eventbus.ids import new_id
+from eventbus.log import Log
 from eventbus_dlq.capture import held, moment, new_letter, verdict_on
-from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Lease, Settlement
 from eventbus_dlq.telling import tell_captured
@@ -24,10 +22,11 @@ if TYPE_CHECKING:
     from eventbus_dlq.committing import Committer
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.recording import Recorder
     from eventbus_dlq.sequences import BlockedSequences
     from eventbus_dlq.store import DeadLetterStore
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class Captor:
@@ -40,6 +39,7 @@ class Captor:
         committer: Committer,
         blocked: BlockedSequences,
         keeper: LeaseKeeper,
+        recorder: Recorder,
         bus: Redeliverer,
         clock: Clock,
         redelivery: RetryPolicy,
@@ -50,6 +50,7 @@ class Captor:
         self._committer = committer
         self._blocked = blocked
         self._keeper = keeper
+        self._recorder = recorder
         self._bus = bus
         self._clock = clock
         self._redelivery = redelivery
@@ -67,7 +68,7 @@ class Captor:
         with self._blocked.storing(letters):
             try:
                 ids = await self._committer.add(letters)
-            except StoreUnavailable:
+            except Exception:  # the publisher is told
                 raise
             except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
                 self._see_through(letters, failures)
@@ -79,8 +80,9 @@ class Captor:
         """Make sure, in a task of the bus, of a capture that nobody waits for any more."""
 
         async def capture() -> None:
-            # what is there stays as it is
-            self._captured(letters, await self._committer.add(letters), failures)
+            with self._blocked.storing(letters):
+                ids = await self._committer.add(letters)  # what is there stays as it is
+            self._captured(letters, ids, failures)
 
         try:
             self._bus.spawn(capture)
@@ -155,4 +157,4 @@ class Captor:
         settlement = Settlement(
             lease=lease, state=verdict.state, reason=verdict.reason, retry_at=verdict.retry_at
         )
-        await self._store.settle([settlement], now=now)
+        await self._recorder.settle(settlement)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import structlog
 
 from eventbus_dlq.errors import SpoolUnavailable, StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.moves import released
 from eventbus_dlq.store import Kept, Spooled
 
 if TYPE_CHECKING:
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.outage import Outage
     from eventbus_dlq.spool import Spool
     from eventbus_dlq.store import DeadLetterStore
 
 T = TypeVar("T")
 
-_log = structlog.get_logger("eventbus")
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
+_MOST_TOKENS = 1 << 32
+_ACCEPTED = DeadLetterState.ACCEPTED
 
 
 class Committer:
@@ -35,10 +38,14 @@ class Committer:
     Args:
         timeout: seconds for which a write is tried again while the store is unavailable.
         spool: where it goes after that; None to give up.
+        outage: told of a store that is unavailable, and of one that is not.
     """
 
-    def __init__(self, store: DeadLetterStore, *, timeout: float, spool: Spool | None) -> None:
+    def __init__(
+        self, store: DeadLetterStore, *, timeout: float, spool: Spool | None, outage: Outage
+    ) -> None:
         self._store = store
+        self._outage = outage
         self._timeout = timeout
         self._spool = spool
 
@@ -48,37 +55,49 @@ class Committer:
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
-        return await self._commit("add", self._store.add, letters, _ids)
+        return await self._commit("add", self._store.add, letters, again=list, answer=_ids)
 
-    async def accept(self, letters: Sequence[DeadLetter]) -> Sequence[Kept]:
+    async def accept(self, letters: Sequence[DeadLetter], *, again: bool = False) -> Sequence[Kept]:
         """Commit deliveries that have not run; return where each is kept, in order.
+
+        ``again`` says that they were handed over before, and that nobody knows what became of them.
 
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
-        return await self._commit("accept", self._store.accept, letters, _as_accepted)
+        if again:
+            letters = _accepted_again(letters)
+        return await self._commit(
+            "accept", self._store.accept, letters, again=_accepted_again, answer=_as_accepted
+        )
 
     async def _commit(
         self,
         verb: Literal["add", "accept"],
         write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
         letters: Sequence[DeadLetter],
+        *,
+        again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]],
         answer: Callable[[Sequence[DeadLetter]], Sequence[T]],
     ) -> Sequence[T]:
+        """Hand letters to the store, and after that, as ``again`` makes them, to store or spool."""
         spool = self._spool
         if spool is None:
-            return await self._try(write, letters)
+            return await self._try(write, letters, again)
         unavailable: StoreUnavailable | None = None
         if not spool.is_waiting:
             with anyio.move_on_after(self._timeout or math.inf):  # a store that hangs is unavailable too
                 try:
-                    return await self._try(write, letters)
+                    return await self._try(write, letters, again)
                 except StoreUnavailable as error:
                     unavailable = error
+            if unavailable is None:
+                unavailable = StoreUnavailable(f"the store has not answered for {self._timeout:g} s")
+                self._outage.met(unavailable, during="capture")
         try:
-            await spool.append([Spooled(verb, letter) for letter in letters])
+            await spool.append([Spooled(verb, letter) for letter in again(letters)])
         except SpoolUnavailable as error:
-            reason = unavailable or f"the store has not answered for {self._timeout:g} s"
+            reason = unavailable or "what was spooled before is not in the store yet"
             raise StoreUnavailable(f"{reason}; and the spool failed too: {error}") from error
         return answer(letters)
 
@@ -86,33 +105,52 @@ class Committer:
         self,
         write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
         letters: Sequence[DeadLetter],
+        again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]],
     ) -> Sequence[T]:
+        """Hand letters to the store, again and again while it is unavailable for the moment."""
         try:
-            return await write(letters)
+            return await self._write(write, letters)
         except StoreUnavailable as error:
-            return await self._try_again(write, letters, error)
-
-    async def _try_again(
-        self,
-        write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
-        letters: Sequence[DeadLetter],
-        unavailable: StoreUnavailable,
-    ) -> Sequence[T]:
-        """Hand letters to the store again and again while it is unavailable for the moment."""
+            unavailable = error
         deadline = anyio.current_time() + self._timeout
         wait = _FIRST_WAIT
         while unavailable.retryable and anyio.current_time() + wait <= deadline:
-            ids = [letter.id for letter in letters]
-            _log.warning("capture.waits", error=str(unavailable), dead_letters=ids)
             await anyio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
             if self._spool is not None and self._spool.is_waiting:
                 break  # others have given up meanwhile, and this one goes behind them
+            letters = again(letters)
             try:
-                return await write(letters)
+                return await self._write(write, letters)
             except StoreUnavailable as error:
                 unavailable = error
         raise unavailable
+
+    async def _write(
+        self,
+        write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
+        letters: Sequence[DeadLetter],
+    ) -> Sequence[T]:
+        try:
+            answer = await write(letters)
+        except StoreUnavailable as error:
+            self._outage.met(error, during="capture")
+            raise
+        self._outage.over()
+        return answer
+
+
+def _accepted_again(letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+    """Return deliveries as they are spooled, or accepted once more: not claimed by anybody.
+
+    When nobody knows whether they were accepted before, they may have been, have run and be gone: then
+    they come as new ones. Their tokens begin above all that were granted for the first ones, so that nobody
+    who held those can settle these.
+    """
+    unclaimed = [
+        released(it, _ACCEPTED, now=it.updated_at) if it.state is not _ACCEPTED else it for it in letters
+    ]
+    return [replace(it, token=it.token + _MOST_TOKENS) for it in unclaimed]
 
 
 def _ids(letters: Sequence[DeadLetter]) -> Sequence[str]:
@@ -120,4 +158,4 @@ def _ids(letters: Sequence[DeadLetter]) -> Sequence[str]:
 
 
 def _as_accepted(letters: Sequence[DeadLetter]) -> Sequence[Kept]:
-    return [Kept(letter.id, DeadLetterState.ACCEPTED) for letter in letters]
+    return [Kept(letter.id, _ACCEPTED) for letter in letters]

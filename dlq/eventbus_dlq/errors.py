@@ -2,6 +2,7 @@
 
 EventBusError
 ├── StoreUnavailable        the store cannot be opened, read or written
+│   └── StoreLocked         somebody else's transaction holds some of the letters
 ├── DeadLetterNotFound      no letter has that id
 ├── LeaseHeld               somebody is running the letter right now
 ├── LeaseLost               the token is no longer the current one
@@ -31,6 +32,18 @@ class StoreUnavailable(EventBusError):
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class StoreLocked(StoreUnavailable):
+    """Somebody else's transaction holds some of the letters; the same call without them would succeed.
+
+    Attributes:
+        dead_letter_ids: those letters.
+    """
+
+    def __init__(self, message: str, dead_letter_ids: frozenset[str]) -> None:
+        super().__init__(message)
+        self.dead_letter_ids = dead_letter_ids
 
 
 class DeadLetterNotFound(EventBusError, LookupError):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import structlog
 
+from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.heartbeats import Heart, Unanswered
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus_dlq.store import DeadLetterStore, Lease
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 _LONGEST_PAUSE = 1.0
 _PATIENCE_AT_STOP = 1.0
@@ -56,6 +56,7 @@ class LeaseKeeper:
         self._stopped = threading.Event()
         self._moved_at = 0.0
         self._stalled = False
+        self._unanswered = False
 
     # -- in the event loop
 
@@ -164,11 +165,14 @@ class LeaseKeeper:
         try:
             lost = self._heart.beat(leases, patience=self._lease / 3)
         except (StoreUnavailable, Unanswered) as error:
-            _log.warning("heartbeat.failed", error=str(error), letters=len(leases))
+            if not (self._unanswered or self._stopped.is_set()):  # once for each outage, however long it is
+                _log.warning("heartbeat.failed", error=str(error), letters=len(leases))
+            self._unanswered = True
             return min(_LONGEST_PAUSE, self._lease / 10)
         except Exception:
             _log.exception("heartbeat.failed", letters=len(leases))
             return min(_LONGEST_PAUSE, self._lease / 10)
+        self._unanswered = False
         if lost:
             self._call(partial(self._lose, lost))
         return self._lease / 3

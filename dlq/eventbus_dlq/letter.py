@@ -142,6 +142,9 @@ def check_verb(verb: Verb, dead_letter_id: str, state: DeadLetterState) -> None:
         )
 
 
+_AFTER_THE_HEAD = "replay, resolve or discard the first one of its ordering key, and it runs by itself"
+
+
 def check_claim(dead_letter_id: str, state: DeadLetterState, *, waits: bool = False) -> None:
     """Let a claim of a letter pass, or say why not.
 
@@ -152,8 +155,8 @@ def check_claim(dead_letter_id: str, state: DeadLetterState, *, waits: bool = Fa
     if state is DeadLetterState.RUNNING:
         raise LeaseHeld(f"dead letter {dead_letter_id} is running; try again when the run has settled")
     if state not in CLAIMABLE_STATES:
-        hint = "; restore it first" if state in CLOSED_STATES else ""
-        raise InvalidTransition(f"dead letter {dead_letter_id} is {state} and cannot be run{hint}")
+        hint = "restore it first" if state in CLOSED_STATES else _AFTER_THE_HEAD
+        raise InvalidTransition(f"dead letter {dead_letter_id} is {state} and cannot be run; {hint}")
     if waits:
         raise InvalidTransition(
             f"dead letter {dead_letter_id} waits for an earlier one of its sequence; "
@@ -195,6 +198,7 @@ class DeadLetterSummary:
         tenant: whose event it was, or None.
         user_id: on whose behalf it was published, or None.
         correlation_id: the whole flow.
+        ordering_key: what it keeps the order of, or None.
         priority: 1 (high) to 10 (low).
         tags: the subscription's tags and the event's.
         state: where it stands.
@@ -225,6 +229,7 @@ class DeadLetterSummary:
     tenant: str | None
     user_id: str | None
     correlation_id: str
+    ordering_key: str | None
     priority: int
     tags: tuple[str, ...]
     state: DeadLetterState

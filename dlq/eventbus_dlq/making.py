@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Copier(Protocol[R]):
+    """Copies a record with changes."""
+
+    def __call__(self, record: R, /, **changes: Any) -> R:
+        """Return ``record`` with other values in the fields that are named."""
+        ...
 
 
 def maker(record: Callable[P, R]) -> Callable[P, R]:
@@ -20,8 +28,7 @@ def maker(record: Callable[P, R]) -> Callable[P, R]:
     and then changes its class, as CPython allows where the slots are the same.
     """
     cls: Any = record
-    unfrozen = type(cls.__name__, (), {"__slots__": cls.__slots__})
-    known: dict[str, Any] = {"unfrozen": unfrozen, "frozen": cls}
+    known = _classes(cls)
     taken: list[str] = []
     lines: list[str] = []
     for field in fields(cls):
@@ -42,3 +49,29 @@ def maker(record: Callable[P, R]) -> Callable[P, R]:
     )
     exec(source, known)  # noqa: S102 - made of the names of a class's fields
     return cast("Callable[P, R]", known["make"])
+
+
+def copier(record: type[R]) -> Copier[R]:
+    """Return what copies objects of ``record`` with changes, as ``dataclasses.replace`` does, and as fast."""
+    known = _classes(record)
+    lines: list[str] = []
+    for field in fields(cast("Any", record)):
+        if not field.init:
+            known[f"default_{field.name}"] = field.default
+        value = f"record.{field.name}" if field.init else f"default_{field.name}"
+        lines.append(f"    made.{field.name} = {value}\n")
+    source = (
+        "def copy(record, /, **changes):\n"
+        "    made = unfrozen()\n"
+        f"{''.join(lines)}"
+        "    for name, value in changes.items():\n"
+        "        setattr(made, name, value)\n"
+        "    made.__class__ = frozen\n"
+        "    return made\n"
+    )
+    exec(source, known)  # noqa: S102 - made of the names of a class's fields
+    return cast("Copier[R]", known["copy"])
+
+
+def _classes(cls: Any) -> dict[str, Any]:
+    return {"unfrozen": type(cls.__name__, (), {"__slots__": cls.__slots__}), "frozen": cls}

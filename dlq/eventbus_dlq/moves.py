@@ -6,7 +6,6 @@ lease's token. ``store.py`` says when each of these happens, and what it means f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,15 @@ from eventbus.failure import ErrorRecord
 from eventbus.snapshots import fingerprint, type_name
 from eventbus_dlq.errors import Poison
 from eventbus_dlq.letter import STATE_AFTER, DeadLetter, DeadLetterState, Reason, Verb, bounded_history
+from eventbus_dlq.making import copier
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from eventbus_dlq.store import Settlement
+
+replace = copier(DeadLetter)
+"""Copies a letter with changes, like ``dataclasses.replace``, and faster."""
 
 
 def merged(known: DeadLetter, arrived: DeadLetter) -> DeadLetter:

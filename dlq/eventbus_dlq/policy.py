@@ -11,6 +11,8 @@ from eventbus_dlq.letter import DeadLetterState, Reason
 if TYPE_CHECKING:
     from eventbus.retry import RetryPolicy
 
+_LONGEST_WAIT = 10 * 365 * 86_400.0  # seconds; a policy may ask for more than a calendar has
+
 
 class Verdict(NamedTuple):
     """Where a letter goes after a failure.
@@ -50,7 +52,7 @@ def decide(
     if retries >= policy.attempts:
         return Verdict(DeadLetterState.EXHAUSTED, Reason.ATTEMPTS)
     wait = max(policy.wait_before(retries + 1, seed=key), retry_after or 0.0)
-    return Verdict(DeadLetterState.PENDING, None, now + timedelta(seconds=wait))
+    return Verdict(DeadLetterState.PENDING, None, now + timedelta(seconds=min(wait, _LONGEST_WAIT)))
 
 
 def interrupted(now: datetime) -> Verdict:

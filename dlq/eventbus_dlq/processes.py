@@ -7,8 +7,7 @@ import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import structlog
-
+from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.store import Process
 from eventbus_dlq.telling import tell
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus_dlq.store import DeadLetterStore
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 ANNOUNCE_EVERY = 10.0
 """Seconds between two beats of a process's row."""

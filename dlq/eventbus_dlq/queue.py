@@ -202,6 +202,19 @@ class DeadLetterQueue:
 
     # -- looking
 
+    @property
+    def store_error(self) -> Exception | None:
+        """Why the store cannot be used, as far as is known here; None while it can. For a health check.
+
+        It lasts until the store takes a write again: not more than a few seconds after it can.
+        """
+        return None if self._running is None else self._running.outage.error
+
+    @property
+    def is_spooling(self) -> bool:
+        """Whether accepted writes are in the spool, and not in the store yet."""
+        return self._spool is not None and self._spool.is_waiting
+
     async def dead_letters(
         self,
         query: DeadLetterQuery | None = None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
-from eventbus.errors import BusClosed
+from eventbus.errors import BusClosed, EventBusError
 from eventbus.ids import new_id
+from eventbus.log import Log
 from eventbus.stored import FailedAgain, Undecodable, Unhandled
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
@@ -18,15 +20,18 @@ from eventbus_dlq.store import Lease
 from eventbus_dlq.telling import tell_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
     from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.leases import LeaseKeeper
+    from eventbus_dlq.recording import Recorder
     from eventbus_dlq.store import Claim, DeadLetterStore, Settlement
 
-_RELEASE_PATIENCE = 5.0  # seconds that a release may take when its replay was cancelled
+_log = Log()
+
+_PATIENCE = 5.0  # seconds that a claim may take to be given back when its replay was cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Replayer:
         store: DeadLetterStore,
         bus: Redeliverer,
         keeper: LeaseKeeper,
+        recorder: Recorder,
         clock: Clock,
         owner: str,
         lease: float,
@@ -73,6 +79,7 @@ class Replayer:
         self._store = store
         self._bus = bus
         self._keeper = keeper
+        self._recorder = recorder
         self._clock = clock
         self._owner = owner
         self._lease = lease
@@ -96,10 +103,10 @@ class Replayer:
         """
         claim = await self._claim(dead_letter_id)
         if token is not None and claim.lease.token != token + 1:
-            await self._release(claim.lease)
+            await self._recorder.release(claim.lease)
             raise InvalidTransition(f"dead letter {dead_letter_id} has changed since it was looked at")
         if claim.letter.reason is Reason.REDACTED:
-            await self._release(claim.lease)
+            await self._recorder.release(claim.lease)
             raise PayloadRedacted(
                 f"the payload of dead letter {dead_letter_id} was stored without its secrets: its handler "
                 "would run with asterisks in their place; handle it by other means and resolve it"
@@ -114,7 +121,7 @@ class Replayer:
         try:
             answer = await self._claim_once(dead_letter_id, owner)
         except BaseException:  # a cancellation ends the wait and not the claim
-            with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
+            with _to_the_end(dead_letter_id):
                 await self._take_back(dead_letter_id, owner)
             raise
         if isinstance(answer, Exception):
@@ -130,11 +137,11 @@ class Replayer:
         """Release a claim whose answer nobody waited for, if it was granted."""
         answer = await self._claim_once(dead_letter_id, owner)  # writes are done in order: after the first
         if not isinstance(answer, Exception):
-            await self._release(answer.lease)
+            await self._recorder.release(answer.lease)
             return
         letter = await self._store.get(dead_letter_id)
         if letter.state is DeadLetterState.RUNNING and letter.lease_owner == owner:
-            await self._release(Lease(dead_letter_id=letter.id, token=letter.token))
+            await self._recorder.release(Lease(dead_letter_id=letter.id, token=letter.token))
 
     async def _run(self, claim: Claim, *, by: str | None, note: str | None) -> RedeliveryOutcome | None:
         """Run the handler while the lease is kept; None when the lease was lost meanwhile.
@@ -147,17 +154,12 @@ class Replayer:
                 outcome = await self._bus.redeliver(stored_delivery(claim.letter))
         except BaseException:
             if outcome is None:
-                await self._release(claim.lease)
+                await self._recorder.release(claim.lease)
             else:
-                with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
+                with _to_the_end(claim.letter.id):
                     await self._settle(claim, outcome, by=by, note=note)
             raise
         return outcome
-
-    async def _release(self, lease: Lease) -> None:
-        """Give a claim back uncharged, even when the caller has been cancelled."""
-        with anyio.move_on_after(_RELEASE_PATIENCE, shield=True):
-            await self._store.release([lease], now=moment(self._clock.time_ns()))
 
     async def _settle(
         self, claim: Claim, outcome: RedeliveryOutcome, *, by: str | None, note: str | None
@@ -169,7 +171,7 @@ class Replayer:
             claim, outcome, now=now, keep_succeeded=self._keep_succeeded, by=by, note=note
         )
         if settlement is None:
-            await self._release(claim.lease)
+            await self._recorder.release(claim.lease)
             raise BusClosed(
                 f"the bus stopped before the replay of dead letter {letter.id} had finished; "
                 "it is back in its state, and nothing was charged"
@@ -178,7 +180,7 @@ class Replayer:
             failure = outcome.failure
             self._bus.spawn(lambda: self._settle_after_thread(claim, settlement, failure))
             return ReplayOutcome(DeadLetterState.RUNNING, outcome.exception, letter.attempts, letter.id)
-        if await self._store.settle([settlement], now=now):
+        if not await self._recorder.settle(settlement):
             raise LeaseLost(f"the lease of dead letter {letter.id} was taken over; nothing was recorded")
         self._report(claim, settlement, outcome)
         return ReplayOutcome(
@@ -196,7 +198,7 @@ class Replayer:
             return
         now = moment(self._clock.time_ns())
         later = settled_later(settlement, claim.letter, failure, now)
-        if not await self._store.settle([later], now=now):
+        if await self._recorder.settle(later):
             self._report(claim, later, None)
 
     def _report(self, claim: Claim, settlement: Settlement, outcome: RedeliveryOutcome | None) -> None:
@@ -205,6 +207,16 @@ class Replayer:
         tell_settled(self._bus.telemetry, claim.letter, settlement, duration=duration, now=now)
         if claim.letter.ordering_key is not None:
             self._released()  # the next one of its sequence
+
+
+@contextmanager
+def _to_the_end(dead_letter_id: str) -> Generator[None]:
+    """Do what a replay owes its letter although it was cancelled; what goes wrong is left to a rescue."""
+    with anyio.move_on_after(_PATIENCE, shield=True):
+        try:
+            yield
+        except EventBusError as error:
+            _log.warning("replay.left_to_a_rescue", dead_letter=dead_letter_id, error=str(error))
 
 
 def _error_of(outcome: RedeliveryOutcome) -> BaseException | None:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
+from eventbus.log import Log
 from eventbus_dlq.capture import moment
+from eventbus_dlq.errors import StoreLocked
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Lease
 from eventbus_dlq.telling import tell
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.store import DeadLetterStore, Leased
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 _LONGEST_INTERVAL = 10.0
 
@@ -101,14 +101,22 @@ class Rescuer:
             dead = self._still_for_a_lease(leased)
         if not dead:
             return
-        now = moment(self._clock.time_ns())
-        letters = await self._store.rescue(dead, max_crashes=self._max_crashes, now=now)
+        letters = await self._taken_back(dead)
         owners = {it.dead_letter_id: it.owner for it in dead}
         for letter in letters:
             self._watched.pop(letter.id, None)
             self._tell(letter, owners.get(letter.id))
         if letters:
             self._rescued()
+
+    async def _taken_back(self, dead: Sequence[Leased]) -> Sequence[DeadLetter]:
+        now = moment(self._clock.time_ns())
+        while True:
+            try:
+                return await self._store.rescue(dead, max_crashes=self._max_crashes, now=now)
+            except StoreLocked as error:  # these have to wait, and the others need not
+                held_up = error.dead_letter_ids
+                dead = [it for it in dead if it.dead_letter_id not in held_up]
 
     def _still_for_a_lease(self, leased: Sequence[Leased]) -> Sequence[Leased]:
         """Return the letters whose owner has not moved for a whole lease, as was seen from here.

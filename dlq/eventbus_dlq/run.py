@@ -21,9 +21,10 @@ class Run:
         ended: whether it needs recording.
         lost: whether its lease is somebody else's by now.
         refused: how often the store has refused to record it.
+        held_up: how often somebody's transaction has kept it from being recorded.
     """
 
-    __slots__ = ("claim", "duration", "ended", "lost", "refused", "scope", "settlement")
+    __slots__ = ("claim", "duration", "ended", "held_up", "lost", "refused", "scope", "settlement")
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -33,6 +34,7 @@ class Run:
         self.ended = False
         self.lost = False
         self.refused = 0
+        self.held_up = 0
 
     def lose(self) -> None:
         """Take note that the lease is lost; cancel the handler."""

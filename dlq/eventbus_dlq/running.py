@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import structlog
-
 from eventbus.ids import new_id
 from eventbus_dlq.accepting import Acceptor
 from eventbus_dlq.captor import Captor
@@ -13,7 +11,10 @@ from eventbus_dlq.committing import Committer
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.leases import LeaseKeeper
 from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.outage import Outage
 from eventbus_dlq.processes import ANNOUNCE_EVERY, LOOK_EVERY, Announcer
+from eventbus_dlq.promises import Promises
+from eventbus_dlq.recording import Recorder
 from eventbus_dlq.repeating import every
 from eventbus_dlq.replay import Replayer
 from eventbus_dlq.rescuer import Rescuer, rescue_interval
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from eventbus_dlq.spool import Spool
     from eventbus_dlq.store import DeadLetterStore, Kept, Spooled
 
-_log = structlog.get_logger("eventbus")
 _ACCEPTED = DeadLetterState.ACCEPTED
 
 
@@ -41,6 +41,7 @@ class RunningQueue:
         captor: takes in failures.
         replayer: runs letters again for a person.
         blocked: which sequences are blocked.
+        outage: whether the store is down.
     """
 
     def __init__(
@@ -59,39 +60,30 @@ class RunningQueue:
         self._settings = settings
         process_id = new_id()
         lease = settings.lease
-        committer = Committer(store, timeout=settings.capture_timeout, spool=spool)
+        self.outage = outage = Outage(telemetry=bus.telemetry, clock=clock)
+        committer = Committer(store, timeout=settings.capture_timeout, spool=spool, outage=outage)
         self._keeper = keeper = LeaseKeeper(store, clock=clock, lease=lease, stall_limit=settings.stall_limit)
-        self._unsettled = Unsettled(
-            store,
-            handlers=lambda: bus.handlers,
-            is_spooling=lambda: spool is not None and spool.is_waiting,
-        )
-        self.blocked = blocked = BlockedSequences(store)
+        is_spooling = (lambda: spool.is_waiting) if spool is not None else (lambda: False)
+        self._unsettled = Unsettled(store, handlers=lambda: bus.handlers, is_spooling=is_spooling)
+        self.blocked = blocked = BlockedSequences(store, is_spooling=is_spooling)
+        recorder = Recorder(store=store, keeper=keeper, clock=clock, timeout=settings.capture_timeout)
         self.captor = Captor(
             store=store,
             committer=committer,
             blocked=blocked,
             keeper=keeper,
+            recorder=recorder,
             bus=bus,
             clock=clock,
             redelivery=settings.redelivery,
             owner=process_id,
             lease=lease,
         )
-        self.acceptor = Acceptor(
-            store=store,
-            committer=committer,
-            blocked=blocked,
-            bus=bus,
-            clock=clock,
-            redelivery=settings.redelivery,
-            accepted=self._accepted,
-            written=self._written,
-        )
         self.replayer = Replayer(
             store=store,
             bus=bus,
             keeper=keeper,
+            recorder=recorder,
             clock=clock,
             owner=process_id,
             lease=lease,
@@ -99,6 +91,7 @@ class RunningQueue:
             released=self.wake,
         )
         self._worker: DurableWorker | None = None
+        promises: Promises | None = None
         if settings.worker:
             self._worker = DurableWorker(
                 store=store,
@@ -106,11 +99,23 @@ class RunningQueue:
                 keeper=keeper,
                 clock=clock,
                 unsettled=self._unsettled,
-                owner=process_id,
+                outage=outage,
+                owner=(owner := f"{process_id}:worker"),
                 lease=lease,
                 concurrency=settings.concurrency,
                 keep_succeeded=settings.keep_succeeded,
             )
+            promises = Promises(self._worker, self._unsettled, clock=clock, owner=owner, lease=lease)
+        self.acceptor = Acceptor(
+            store=store,
+            committer=committer,
+            blocked=blocked,
+            bus=bus,
+            clock=clock,
+            redelivery=settings.redelivery,
+            promises=promises,
+            written=self._written,
+        )
         self._announcer = Announcer(store=store, bus=bus, clock=clock, process_id=process_id)
         self._rescuer = Rescuer(
             store=store,
@@ -127,12 +132,12 @@ class RunningQueue:
     async def start(self) -> None:
         """Learn what is stored, and begin to work."""
         self._keeper.start(self._bus)
-        await self._try(self.blocked.refresh(self._bus), "sequences.failed")
-        await self._try(self._announcer.announce(), "process.failed")
+        await self._try(self.blocked.refresh(self._bus), "sequences")
+        await self._try(self._announce(), "process")
         self._store.on_work(lambda: self._bus.call_from_thread(self.wake))
         lease = self._settings.lease
         self._repeat(rescue_interval(lease), self._rescuer.rescue, "rescue")
-        self._repeat(ANNOUNCE_EVERY, self._announcer.announce, "process")
+        self._repeat(ANNOUNCE_EVERY, self._announce, "process")
         self._repeat(LOOK_EVERY, self._announcer.exhaust_unhandled, "unhandled")
         self._repeat(REFRESH, lambda: self.blocked.refresh(self._bus), "sequences")
         spool = self._spool
@@ -159,7 +164,7 @@ class RunningQueue:
         if self._worker is not None:
             await self._worker.finish()
         await self._keeper.stop()
-        await self._try(self._announcer.withdraw(), "process.failed")
+        await self._try(self._announcer.withdraw(), "process")
 
     async def wait_idle(self) -> None:
         """Return when what this process has accepted, and can run, has settled."""
@@ -173,29 +178,29 @@ class RunningQueue:
         if self._worker is not None:
             self._worker.wake()
 
+    async def _announce(self) -> None:
+        await self._announcer.announce()
+        self.outage.over()
+
     async def _poll(self) -> None:
         self.wake()
         self._unsettled.tell()
-
-    def _accepted(self, kept: Sequence[Kept]) -> None:
-        if self._worker is not None:
-            self._unsettled.expect(it.id for it in kept if it.state is _ACCEPTED)
-            self._worker.wake()
 
     def _written(self, kept: Sequence[Kept]) -> None:
         if self._worker is not None:  # it is woken when the session commits
             self._unsettled.expect_elsewhere(it.id for it in kept if it.state is _ACCEPTED)
 
     def _imported(self, writes: Sequence[Spooled]) -> None:
+        self.outage.over()
         if any(write.verb == "accept" for write in writes):
             self.wake()
 
     def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]], name: str) -> None:
-        self._bus.serve(every(seconds, work, clock=self._clock, name=name))
+        self._bus.serve(every(seconds, work, clock=self._clock, outage=self.outage, name=name))
 
-    async def _try(self, work: Awaitable[None], failed: str) -> None:
+    async def _try(self, work: Awaitable[None], name: str) -> None:
         """Await what is done again soon, and does not keep the bus from starting or stopping."""
         try:
             await work
         except StoreUnavailable as error:
-            _log.warning(failed, error=str(error))
+            self.outage.met(error, during=name)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eventbus_dlq.store import SequenceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from eventbus.ports import Redeliverer
     from eventbus_dlq.letter import DeadLetter
@@ -24,10 +24,14 @@ class BlockedSequences:
     """Knows the sequences that have open letters: those in the store, and what is on its way there.
 
     No transient delivery of theirs may run: it would leapfrog what is stored.
+
+    Args:
+        is_spooling: tells whether some may have been stored in the spool, where no look sees them yet.
     """
 
-    def __init__(self, store: DeadLetterStore) -> None:
+    def __init__(self, store: DeadLetterStore, *, is_spooling: Callable[[], bool] = lambda: False) -> None:
         self._store = store
+        self._is_spooling = is_spooling
         self._stored: frozenset[SequenceKey] = frozenset()
         self._underway: Counter[SequenceKey] = Counter()
         self._since: dict[SequenceKey, int] = {}  # what the store may have taken since that look
@@ -68,7 +72,7 @@ class BlockedSequences:
         if not (handlers or self._stored or self._since):
             return
         with self._lock:
-            self._looks += 1
+            self._looks += not self._is_spooling()  # else what was stored before counts as stored since
             look = self._looks
         stored = await self._store.blocked(handlers)
         with self._lock:

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 
 _make_settlement = maker(Settlement)
+_make_stored = maker(StoredDelivery)
 
 
 def stored_delivery(letter: DeadLetter) -> StoredDelivery:
     """Return what the bus needs to run a claimed letter."""
-    return StoredDelivery(
+    return _make_stored(
         dead_letter_id=letter.id,
         event_id=letter.event_id,
         event_name=letter.event_name,

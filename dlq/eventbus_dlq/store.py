@@ -46,8 +46,8 @@ class Kept(NamedTuple):
 
     Attributes:
         id: the letter's id: the one it came with, or the one its event and handler were known by.
-        state: ``accepted``, or ``parked`` when its sequence is blocked; of one that was known already
-            whatever it is in.
+        state: ``accepted``, ``running`` if it came so, or ``parked`` when its sequence is blocked; of one
+            that was known already whatever it is in.
     """
 
     id: str
@@ -218,8 +218,15 @@ class DeadLetterStore(Protocol):
         is blocked becomes ``parked/sequence``; within a sequence, the order of the deliveries of one
         call, and of calls of which one began when the other had returned, is kept.
 
+        One without an ordering key may come ``running`` instead, claimed by whoever accepts it: its
+        attempt is charged, and it has a token, an owner and a lease that lasts from its ``updated_at`` to
+        its ``lease_until``. It is as if it had been accepted and then claimed; a release makes it
+        ``accepted``.
+
         A delivery whose event and handler are already known changes nothing: where that one is kept is
-        the answer. That makes it harmless to repeat a call, or to publish one event id twice.
+        the answer. That makes it harmless to repeat a call, or to publish one event id twice. One that is
+        gone again, because it has succeeded, is not known any more. Tokens go on from the one that a
+        delivery comes with, so that whoever repeats a call can tell it from one that is gone.
         """
         ...
 
@@ -350,6 +357,10 @@ class DeadLetterStore(Protocol):
 
         A lease is lost when its token is no longer the letter's, or the letter is not running.
         ``updated_at`` and ``last_attempt_at`` (unless uncharged) become ``now``, owner and lease end.
+
+        Raises:
+            StoreLocked: a transaction of the application's own has put deliveries into the sequences of
+                some of them, and has not ended; nothing was changed. So do ``release`` and ``rescue``.
         """
         ...
 
@@ -360,8 +371,11 @@ class DeadLetterStore(Protocol):
         """
         ...
 
-    async def leased(self, *, now: datetime) -> Sequence[Leased]:
-        """Return the letters that are running; of those that a judging store knows, the expired ones."""
+    async def leased(self, *, now: datetime, owner: str | None = None) -> Sequence[Leased]:
+        """Return the letters that are running; of those that a judging store knows, the expired ones.
+
+        With ``owner``, return all that this owner has claimed, expired or not.
+        """
         ...
 
     async def rescue(

@@ -42,12 +42,16 @@ class Unsettled:
         self._expected: dict[str, int] = {}
         self._marks = 0
         self._elsewhere: dict[str, None] = {}
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # while somebody waits
         self._ended = False
 
     def expect(self, dead_letter_ids: Iterable[str]) -> None:
         """Wait for deliveries from now on."""
         self._expected.update(dict.fromkeys(dead_letter_ids, self._marks))
+        while len(self._expected) > _MOST:  # others have run the oldest, or they wait for very long
+            oldest = next(iter(self._expected))
+            del self._expected[oldest]
+            self.expect_elsewhere([oldest])
 
     def expect_elsewhere(self, dead_letter_ids: Iterable[str]) -> None:
         """Wait for deliveries of which the store alone knows whether they have been committed."""
@@ -84,8 +88,9 @@ class Unsettled:
 
     def tell(self) -> None:
         """Have who waits look again."""
-        self._changed.set()
-        self._changed = anyio.Event()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
     def end(self) -> None:
         """Let everybody go who waits: nothing will be run here any more."""
@@ -95,7 +100,7 @@ class Unsettled:
     async def wait(self) -> None:
         """Return when all have settled, failed, or are held back; :meth:`tell` makes it look again."""
         while not self._ended:
-            changed = self._changed
+            changed = self._changed = self._changed or anyio.Event()
             if not (self._expected or await self._any_elsewhere()):
                 return
             if changed is self._changed:

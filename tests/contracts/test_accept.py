@@ -22,6 +22,17 @@ async def test_a_delivery_is_kept_as_it_came(store: DeadLetterStore) -> None:
     assert await store.get(delivery.id) == delivery
 
 
+@pytest.mark.parametrize("ordering_key", [None, "order-1"])
+async def test_tokens_go_on_from_the_one_it_comes_with(
+    store: DeadLetterStore, ordering_key: str | None
+) -> None:
+    delivery = build_delivery(ordering_key, token=1 << 32)
+    await store.accept([delivery])
+    (claim,) = await claim_due(store)
+    assert claim.lease.token == (1 << 32) + 1
+    assert not await store.settle([Settlement(lease=claim.lease, state=DeadLetterState.RESOLVED)], now=NOW)
+
+
 async def test_where_each_is_kept_is_said_in_order(store: DeadLetterStore) -> None:
     deliveries = [build_delivery(handler_id=f"handler.{number}") for number in range(20)]
     assert list(await store.accept(deliveries)) == [Kept(it.id, ACCEPTED) for it in deliveries]

@@ -35,7 +35,7 @@ FILTERS: dict[str, tuple[dict[str, Any], str]] = {
 async def test_a_summary_says_what_the_letter_says(store: DeadLetterStore) -> None:
     letter = build_letter(
         reason=Reason.INTERRUPTED, attempts=7, retries=2, crashes=1, token=4, acted_by="ann", note="✓",
-        error=build_error(Kind.CONFLICT, message="ä" * 501),
+        error=build_error(Kind.CONFLICT, message="ä" * 501), ordering_key="order-41",
     )  # fmt: skip
     await store.add([letter])
     (item,) = await find_all(store)

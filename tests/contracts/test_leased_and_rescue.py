@@ -47,6 +47,17 @@ async def test_what_arrived_running_is_seen_too(store: DeadLetterStore) -> None:
     assert (one.token, one.lease_until, one.owner) == (7, letter.lease_until, letter.lease_owner)
 
 
+async def test_an_owner_is_told_of_all_that_it_holds_expired_or_not(store: DeadLetterStore) -> None:
+    letters = [build_letter() for _ in range(3)]
+    await store.add(letters)
+    for letter, owner in zip(letters, ("w", "w:1", "w"), strict=True):
+        await claim_one(store, letter.id, owner=owner)
+    for moment in (after(1), after(31)):
+        held = await store.leased(now=moment, owner="w")
+        assert sorted(it.dead_letter_id for it in held) == sorted([letters[0].id, letters[2].id])
+    assert list(await store.leased(now=after(31), owner="x")) == []
+
+
 async def test_before_its_lease_has_run_out_nobody_calls_it_expired(store: DeadLetterStore) -> None:
     await running(store, build_letter())
     for one in await store.leased(now=after(29)):

@@ -59,6 +59,9 @@ async def test_a_follower_that_waits_says_so_when_it_refuses(store: DeadLetterSt
     (answer,) = await store.claim([follower.id], owner="worker-1", lease=30.0, now=NOW)
     assert isinstance(answer, InvalidTransition)
     assert "waits for an earlier one" in str(answer)
+    _, parked = await blocked_by_a_failure(store, 1)
+    (answer,) = await store.claim([parked.id], owner="worker-1", lease=30.0, now=NOW)
+    assert "discard the first one of its ordering key, and it runs by itself" in str(answer)
 
 
 async def test_two_of_one_sequence_in_one_claim_are_one_run(store: DeadLetterStore) -> None:

@@ -212,6 +212,24 @@ async def test_a_cancelled_publisher_ends_its_wait_and_not_the_write() -> None:
     assert seen == [1]
 
 
+async def test_what_a_publisher_was_told_is_not_accepted_is_not_tried_again_behind_its_back() -> None:
+    class Puzzled(Refusing):
+        async def _answer(self) -> None:
+            self.asked += 1
+            if self.asked == 1:
+                raise ValueError("the id is taken")
+
+    store = Puzzled()
+    bus, seen = shop(store)
+    async with bus:
+        with pytest.raises(CaptureFailed, match="the id is taken"):
+            await bus.publish("job", 1)
+        failed = await bus.publish("fails", 1, id="01a20191-7ec4-768f-91f4-410f77f8ae42")
+        assert failed.deliveries["failing"].state == "dead_lettered"
+        await bus.wait_idle()
+    assert (store.asked, seen) == (2, [])
+
+
 async def test_the_same_event_published_twice_is_run_once() -> None:
     store = MemoryStore()
     bus, seen = shop(store, keep_succeeded=True)

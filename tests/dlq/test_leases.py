@@ -100,7 +100,10 @@ async def test_a_store_that_is_away_for_a_moment_loses_nothing(
     async with keeper_of(store, fake_clock) as keeper:
         with structlog.testing.capture_logs() as logs, keeper.keeping([lease]):
             await store.next_beat()
-        assert [it["event"] for it in logs] == ["heartbeat.failed"] * 3
+        if isinstance(error, StoreUnavailable):  # an outage is told of once; a bug each time
+            assert [it["event"] for it in logs] == ["heartbeat.failed"]
+        else:
+            assert [it["event"] for it in logs] == ["heartbeat.failed"] * 3
         assert store.beats >= 4
 
 

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
-from eventbus_dlq.making import maker
+from eventbus_dlq.making import copier, maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,20 @@ def test_a_record_with_a_default_factory_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"Basket\.items has a default_factory"):
         maker(Basket)
+
+
+def test_a_copy_has_the_changes_and_nothing_else_is_different() -> None:
+    copied = copier(Parcel)(make("a", weight=2), weight=7)
+    assert type(copied) is Parcel
+    assert copied == replace(make("a", weight=2), weight=7)
+
+
+def test_a_copy_begins_with_the_defaults_of_what_is_not_given_to_the_class() -> None:
+    opened = make("a")
+    object.__setattr__(opened, "_opened", "yes")
+    assert copier(Parcel)(opened)._opened is None
+
+
+def test_a_change_of_a_field_that_there_is_not_is_refused() -> None:
+    with pytest.raises(AttributeError, match="colour"):
+        copier(Parcel)(make("a"), colour="red")

@@ -41,6 +41,13 @@ def test_the_category_the_budget_and_the_hint_decide(
     assert verdict == expected
 
 
+@pytest.mark.parametrize("wait", [1e12, 1e300])
+def test_a_wait_that_no_calendar_has_becomes_ten_years(wait: float) -> None:
+    policy = RetryPolicy(attempts=1, delay=wait, max_delay=wait)
+    verdict = decide(policy=policy, category=Category.TRANSIENT, retries=0, key="k", now=NOW)
+    assert verdict == after(10 * 365 * 86_400)
+
+
 def test_the_jitter_is_a_pure_function_of_the_delivery() -> None:
     policy = RetryPolicy(attempts=5, delay=60, max_delay=3600)
 

@@ -19,7 +19,7 @@ TEXT_FIELDS = [
 NAIVE = datetime(2026, 3, 14)
 SUMMARY = DeadLetterSummary(
     id="dl-Abc", event_id="evt-Xyz", event_name="OrderPlaced", handler_id="billing.charge", tenant="acme",
-    user_id="u-381", correlation_id="req-7", priority=5, tags=("billing", "eu"),
+    user_id="u-381", correlation_id="req-7", ordering_key="order-41", priority=5, tags=("billing", "eu"),
     state=DeadLetterState.EXHAUSTED, reason=Reason.ATTEMPTS, attempts=4, retries=3, crashes=0, retry_at=None,
     created_at=NOW, updated_at=NOW, last_attempt_at=NOW, fingerprint="b41d", error_type="httpx.ReadTimeout",
     error_message="No answer from Zürich", kind="timeout", category="transient", route="recoverable",

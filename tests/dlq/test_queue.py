@@ -219,6 +219,7 @@ async def test_without_a_queue_every_verb_says_how_to_get_one() -> None:
         {"concurrency": 0},
         {"worker": "yes"},
         {"keep_succeeded": None},
+        {"spool": ""},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any]) -> None:

@@ -686,13 +686,80 @@ async def test_a_store_that_fails_at_settling_says_so_and_the_lease_runs_out(sto
             return await super().settle(settlements, now=now)
 
     flaky = Flaky()
-    shop = Shop(DeadLetterQueue(flaky))
+    shop = Shop(DeadLetterQueue(flaky, capture_timeout=0.06))
     async with shop.bus:
         letter_id = await shop.fail_once()
         shop.broken, flaky.down = None, True
         with pytest.raises(StoreUnavailable):
             await shop.bus.replay(letter_id)
     assert (await flaky.get(letter_id)).state == "running"
+
+
+class AwayForAWhile(MemoryStore):
+    """A store that is away for some verbs, so many times; it notes which leases were kept then."""
+
+    def __init__(self, **away: int) -> None:
+        super().__init__()
+        self.away = away
+        self.kept: list[bool] = []
+        self.answers_nothing = False
+        self.bus: EventBus | None = None
+
+    async def settle(self, settlements: Any, *, now: Any) -> Any:
+        assert self.bus is not None
+        assert self.bus.dlq._running is not None
+        self.kept.append(self.bus.dlq._running._keeper.holds(settlements[0].lease))
+        if self.answers_nothing:
+            await super().settle(settlements, now=now)
+        self._check("settle")
+        return await super().settle(settlements, now=now)
+
+    async def release(self, leases: Any, *, now: Any) -> Any:
+        self._check("release")
+        return await super().release(leases, now=now)
+
+    def _check(self, verb: str) -> None:
+        if self.away.get(verb, 0):
+            self.away[verb] -= 1
+            raise StoreUnavailable("gone for a moment")
+
+
+@pytest.mark.parametrize("it", ["does nothing", "answers nothing"])
+async def test_a_store_that_is_away_for_a_moment_at_settling_loses_no_result(it: str) -> None:
+    store = AwayForAWhile(settle=2)
+    store.answers_nothing = it == "answers nothing"
+    shop = Shop(DeadLetterQueue(store))
+    store.bus = shop.bus
+    async with shop.bus:
+        letter_id = await shop.fail_once()
+        shop.broken = None
+        outcome = await shop.bus.replay(letter_id)
+        assert outcome.state == "resolved"
+    assert (await store.get(letter_id)).state == "resolved"
+    assert store.kept == [False, True, True]  # the lease does not run out meanwhile
+
+
+async def test_a_replay_that_is_cancelled_while_the_store_is_away_is_cancelled_all_the_same() -> None:
+    store = AwayForAWhile(release=1)
+    bus = EventBus(dlq=DeadLetterQueue(store))
+    runs = 0
+
+    @bus.on("job", id="handler")
+    async def handler(event: Any) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise RuntimeError("fails")
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    async with bus:
+        receipt = await bus.publish("job", 1)
+        letter_id = str(receipt.deliveries["handler"].dead_letter_id)
+        with anyio.CancelScope() as scope:
+            await bus.replay(letter_id)
+        assert scope.cancelled_caught
+    assert (await store.get(letter_id)).state == "running"  # until a rescue
 
 
 async def test_a_letter_whose_owner_died_can_be_run_again_when_it_is_rescued(

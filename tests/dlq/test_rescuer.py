@@ -14,7 +14,15 @@ from tests.dlq.fakes import FakeBus, WallClock
 
 from eventbus import EventBus
 from eventbus.testing import FakeClock
-from eventbus_dlq import Claim, DeadLetterQueue, DeadLetterState, Leased, MemoryStore, StoreUnavailable
+from eventbus_dlq import (
+    Claim,
+    DeadLetterQueue,
+    DeadLetterState,
+    Leased,
+    MemoryStore,
+    StoreLocked,
+    StoreUnavailable,
+)
 from eventbus_dlq.leases import LeaseKeeper
 from eventbus_dlq.rescuer import Rescuer, rescue_interval
 
@@ -30,7 +38,7 @@ class JudgingStore(MemoryStore):
     def judges_leases(self) -> bool:
         return True
 
-    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+    async def leased(self, *, now: datetime, owner: str | None = None) -> Sequence[Leased]:
         leased = await super().leased(now=self.clock.now)
         judged = [replace(it, expired=it.lease_until <= self.clock.now) for it in leased]
         return [it for it in judged if it.expired]
@@ -74,6 +82,27 @@ class Watch:
 
 def test_looks_are_ten_seconds_apart_or_a_third_of_a_short_lease() -> None:
     assert [rescue_interval(lease) for lease in (30, 300, 3)] == [10, 10, 1]
+
+
+async def test_letters_that_a_transaction_holds_do_not_keep_the_others_from_being_rescued() -> None:
+    class HeldUp(MemoryStore):
+        held_up = ""
+
+        async def rescue(self, leased: Sequence[Leased], **options: Any) -> Any:
+            if any(it.dead_letter_id == self.held_up for it in leased):
+                raise StoreLocked("somebody's transaction is open", frozenset({self.held_up}))
+            return await super().rescue(leased, **options)
+
+    store = HeldUp()
+    watch = Watch(store)
+    store.held_up, other = (await watch.claim()).letter.id, (await watch.claim()).letter.id
+    for _ in range(5):
+        await watch.look(after=10)
+    assert (await store.get(other)).state == "pending"
+    assert (await store.get(store.held_up)).state == "running"
+    store.held_up, held_up = "", store.held_up
+    await watch.look(after=10)
+    assert (await store.get(held_up)).state == "pending"
 
 
 async def test_an_owner_that_stood_still_for_a_whole_lease_is_dead(store: MemoryStore) -> None:
@@ -219,7 +248,7 @@ async def test_a_bus_without_a_worker_rescues_too_and_goes_on_when_the_store_was
     class Flaky(MemoryStore):
         away = 2
 
-        async def leased(self, *, now: datetime) -> Sequence[Leased]:
+        async def leased(self, *, now: datetime, owner: str | None = None) -> Sequence[Leased]:
             self.away -= 1
             if self.away >= 0:
                 raise StoreUnavailable("gone")

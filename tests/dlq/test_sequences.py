@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from tests.dlq.fakes import FakeBus
 
 from eventbus import EventBus
 from eventbus.testing import FakeClock
-from eventbus_dlq import DeadLetterQueue, MemoryStore, SequenceKey, StoreUnavailable
+from eventbus_dlq import DeadLetter, DeadLetterQueue, MemoryStore, SequenceKey, StoreUnavailable
 from eventbus_dlq.sequences import BlockedSequences
 
 KEY = ("billing.charge", "order-1")
@@ -90,6 +91,80 @@ async def test_a_store_that_is_away_frees_nothing() -> None:
     with pytest.raises(StoreUnavailable):
         await blocked.refresh(bus)  # type: ignore[arg-type]
     assert blocked.is_blocked(*KEY)
+
+
+async def test_what_waits_in_the_spool_is_blocked_until_a_look_after_its_import() -> None:
+    store, bus = Slow(), FakeBus()
+    spooling = True
+    blocked = BlockedSequences(store, is_spooling=lambda: spooling)
+    letter = build_letter(ordering_key="order-1")
+    with blocked.storing([letter]):
+        pass
+    for _ in range(2):
+        await blocked.refresh(bus)  # type: ignore[arg-type]
+        assert blocked.is_blocked(*KEY)
+    await store.add([letter])  # the import
+    spooling = False
+    await blocked.refresh(bus)  # type: ignore[arg-type]
+    await store.delete(letter.id)
+    assert blocked.is_blocked(*KEY)
+    await blocked.refresh(bus)  # type: ignore[arg-type]
+    assert not blocked.is_blocked(*KEY)
+
+
+class NotYet(MemoryStore):
+    """A store that is away for everything that is to be written."""
+
+    async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
+        raise StoreUnavailable("gone")
+
+    async def import_spool(self, *arguments: Any, **options: Any) -> bool:
+        raise StoreUnavailable("gone")
+
+
+async def test_a_transient_delivery_does_not_pass_a_failure_that_is_in_the_spool(
+    tmp_path: Path, fake_clock: FakeClock
+) -> None:
+    bus = EventBus(
+        dlq=DeadLetterQueue(NotYet(), capture_timeout=0, spool=tmp_path / "spool", clock=fake_clock)
+    )
+    seen: list[int] = []
+
+    @bus.on("job", id="handler", ordering_key=lambda event: "k")
+    async def handler(event: int) -> None:
+        seen.append(event)
+        if event == 0:
+            raise RuntimeError("fails")
+
+    async with bus:
+        await bus.publish("job", 0)
+        for _ in range(3):  # looks at a store that can be read, and does not know of it yet
+            await anyio.wait_all_tasks_blocked()
+            fake_clock.advance(1)
+        await anyio.wait_all_tasks_blocked()
+        await bus.publish("job", 1)
+    assert seen == [0]
+
+
+async def test_a_failure_whose_publisher_was_cancelled_is_not_passed_while_it_is_being_stored(
+    fake_clock: FakeClock,
+) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(NotYet(), capture_timeout=0.5, clock=fake_clock))
+
+    @bus.on("job", id="handler", ordering_key=lambda event: "k")
+    async def handler(event: int) -> None:
+        raise RuntimeError("fails")
+
+    async with bus:
+        async with anyio.create_task_group() as group:
+            group.start_soon(bus.publish, "job", 0)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            fake_clock.advance(1)
+        await anyio.wait_all_tasks_blocked()
+        assert bus.dlq.is_blocked("handler", "k")
 
 
 async def test_a_bus_without_order_never_asks_the_store() -> None:

@@ -101,6 +101,8 @@ async def test_there_is_an_end_to_how_many_are_remembered(monkeypatch: pytest.Mo
     unsettled = unsettled_of(MemoryStore())
     unsettled.expect_elsewhere(str(number) for number in range(10))
     assert list(unsettled._elsewhere) == ["7", "8", "9"]
+    unsettled.expect(str(number) for number in range(10, 20))
+    assert (list(unsettled._elsewhere), list(unsettled._expected)) == (["14", "15", "16"], ["17", "18", "19"])
 
 
 async def test_at_the_end_everybody_is_let_go() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
@@ -24,6 +25,7 @@ from eventbus_dlq import (
     Lease,
     MemoryStore,
     Settlement,
+    StoreLocked,
     StoreUnavailable,
 )
 
@@ -591,6 +593,39 @@ async def test_a_store_that_is_away_while_claiming_is_asked_again() -> None:
     assert seen == [1]
 
 
+async def test_claims_whose_answer_was_lost_are_given_back_and_no_crash_of_the_process() -> None:
+    class Answerless(Steps):
+        lost = 4
+
+        async def claim_due(self, wanted: Any, **options: Any) -> Sequence[Claim]:
+            claims = await super().claim_due(wanted, **options)
+            if claims and self.lost:
+                self.lost -= 1
+                raise StoreUnavailable("the connection broke after the commit")
+            return claims
+
+    store, seen = Answerless(), []
+
+    async def handler(event: Any, envelope: Envelope) -> None:
+        seen.append(event)
+        if event == "first":
+            await go.wait()
+
+    go = anyio.Event()
+    bus = durable(store, handler, max_crashes=1)
+    async with bus:
+        store.lost, lost = 0, store.lost
+        await bus.publish("job", "first", ordering_key="a")
+        await store.until(lambda: seen)
+        store.lost = lost
+        await bus.publish("job", "second", ordering_key="b")
+        await store.until(lambda: len(seen) == 2)
+        go.set()
+        await idle(bus)
+        assert (await bus.stats()).total == 0
+    assert seen == ["first", "second"]
+
+
 async def test_a_replay_or_a_persons_verb_on_the_head_sets_the_next_of_its_key_free(
     store: MemoryStore,
 ) -> None:
@@ -652,6 +687,77 @@ async def test_a_run_that_the_store_refuses_to_record_holds_up_no_other(
                 await anyio.sleep(0.001)
     (letter,) = await letters_of(store)
     assert (letter.payload, letter.state) == ("bad", "running")  # until its lease runs out
+
+
+class HeldUp(Steps):
+    """A store, in which somebody's transaction holds what is about one key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key: str | None = "k"
+        self.refused = 0
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
+        self._refuse([it.lease for it in settlements])
+        return await super().settle(settlements, now=now)
+
+    async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[Lease]:
+        self._refuse(leases)
+        return await super().release(leases, now=now)
+
+    def _refuse(self, leases: Sequence[Lease]) -> None:
+        ids = [it.dead_letter_id for it in leases if self._rows[it.dead_letter_id].letter.ordering_key]
+        if ids and self.key is not None:
+            self.refused += 1
+            raise StoreLocked("somebody's transaction is open", frozenset(ids))
+
+
+async def test_a_run_whose_sequence_is_held_by_a_transaction_is_recorded_after_it() -> None:
+    store = HeldUp()
+    seen: list[Any] = []
+
+    async def handler(event: Any) -> None:
+        seen.append(event)
+
+    bus = durable(store, handler)
+    async with bus:
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(
+                    partial(bus.publish, "job", number, ordering_key="k" if number == 2 else None)
+                )
+        await store.until(lambda: store.refused > 2)
+        (held_up,) = await letters_of(store)
+        assert (held_up.state, held_up.ordering_key) == ("running", "k")
+        await bus.publish("job", 5)
+        await store.until(lambda: 5 in seen)
+        store.key = None
+        await idle(bus)
+        assert (await bus.stats()).total == 0
+    assert sorted(seen) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_bus_that_stops_beside_a_transaction_waits_for_it_a_little(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventbus_dlq.worker._PATIENCE", 0.2)
+    store = HeldUp()
+
+    async def handler(event: Any) -> None: ...
+
+    bus = durable(store, handler)
+    async with anyio.create_task_group() as group, bus:
+        await bus.publish("job", 1, ordering_key="k")
+        await store.until(lambda: store.refused > 0)
+
+        async def end() -> None:
+            await anyio.sleep(0.05)
+            store.key = None
+
+        if ends:
+            group.start_soon(end)
+    assert [it.state for it in await letters_of(store)] == ([] if ends else ["running"])
 
 
 async def test_results_that_the_store_does_not_take_at_the_end_are_left_to_a_rescue(
@@ -799,18 +905,25 @@ async def test_no_task_and_no_thread_is_left_behind(store: MemoryStore) -> None:
     assert not [name for name in left if name.startswith("eventbus-")]
 
 
+@pytest.mark.parametrize("at", ["running", "settling"])
 async def test_what_the_bus_itself_fails_at_is_left_to_a_rescue_and_becomes_poison(
-    store: MemoryStore,
+    store: MemoryStore, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def handler(event: Any) -> None: ...
 
     async def broken(stored: Any) -> Any:
         raise RecursionError("too deep to decode")
 
+    def undecided(*_: Any, **__: Any) -> Any:
+        raise OverflowError("no such date")
+
     bus = durable(store, handler)
     with structlog.testing.capture_logs() as logs:
         async with bus:
-            bus.redeliver = broken  # type: ignore[method-assign]
+            if at == "running":
+                bus.redeliver = broken  # type: ignore[method-assign]
+            else:
+                monkeypatch.setattr("eventbus_dlq.worker.settlement_of", undecided)
             await bus.publish("job", 1)
             await idle(bus)
             keeper = bus.dlq._running._keeper  # type: ignore[union-attr]

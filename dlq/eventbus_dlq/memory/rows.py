@@ -89,7 +89,10 @@ class Rows:
     def insert(self, letter: DeadLetter) -> Row:
         """Keep a letter whose event and handler are not known yet; return its row."""
         microseconds = (letter.created_at - _EPOCH) // _MICROSECOND
-        row = Row(replace(letter, waits=False), Position(microseconds, next(self._numbers), letter.id))
+        claimed = letter.state is DeadLetterState.RUNNING and letter.error is None
+        before = DeadLetterState.ACCEPTED if claimed else None
+        position = Position(microseconds, next(self._numbers), letter.id)
+        row = Row(replace(letter, waits=False), position, before)
         self._id_of[delivery_of(letter)] = letter.id
         insort(self._order, row.position)
         return self._place(row, now=None)

@@ -187,10 +187,11 @@ class MemoryStore:
         with self._lock:
             return [it for it in leases if not running.release(self._rows, it, now=now)]
 
-    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+    async def leased(self, *, now: datetime, owner: str | None = None) -> Sequence[Leased]:
         """Return the letters that are running."""
         with self._lock:
-            return running.leased(self._rows)
+            leased = running.leased(self._rows)
+        return leased if owner is None else [it for it in leased if it.owner == owner]
 
     async def rescue(
         self, leased: Sequence[Leased], *, max_crashes: int, now: datetime

@@ -8,9 +8,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-import structlog
-
 from eventbus.ids import new_id
+from eventbus.log import Log
 from eventbus_dlq.spool.records import Damage, framed, header, parts, spool_id_of
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _CHUNK = 1024 * 1024
 _LONGEST_HEADER = 128
 _TRIES = 5
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class SpoolFile:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import structlog
-
+from eventbus.log import Log
 from eventbus_dlq.errors import SpoolUnavailable
 from eventbus_dlq.spool.file import DAMAGED, SUFFIX, SpoolFile
 from eventbus_dlq.spool.refused import REFUSED
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 def new_file(folder: Path) -> SpoolFile:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
-import structlog
 
+from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.spool.records import decoded
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.spool.records import Record
     from eventbus_dlq.store import DeadLetterStore, Spooled
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class Importer:

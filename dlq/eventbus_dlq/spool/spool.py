@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import anyio.to_thread
-import structlog
 
+from eventbus.log import Log
 from eventbus_dlq.errors import SpoolUnavailable, StoreUnavailable
 from eventbus_dlq.spool.folder import adopted, left_for_a_person, new_file
 from eventbus_dlq.spool.importer import Importer
@@ -32,7 +32,7 @@ _LONGEST_WAIT = 5.0
 
 _Imported: TypeAlias = "Callable[[Sequence[Spooled]], object]"
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class Spool:
@@ -52,9 +52,14 @@ class Spool:
 
     Args:
         folder: where the files are. It is made, for its owner only, when its parent exists.
+
+    Raises:
+        ValueError: the folder has no name.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if not os.fspath(folder):  # an empty setting, most likely; it would be the current folder
+            raise ValueError(f"spool={folder!r} names no folder; give it one, or None for no spool")
         self._folder = Path(folder)
         self._progress = Progress()
         self._bell = Bell()
@@ -220,7 +225,8 @@ async def _drain(importer: Importer, clock: Clock) -> None:
             if not await importer.import_batch():
                 return
         except StoreUnavailable as error:
-            _log.warning("spool.waits", file=str(importer.file.path), seconds=wait, error=str(error))
+            if wait == _FIRST_WAIT:  # once for each outage, however long it is
+                _log.warning("spool.waits", file=str(importer.file.path), error=str(error))
         except OSError as error:
             if not importer.file.is_own:
                 raise

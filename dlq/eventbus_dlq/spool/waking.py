@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
-import structlog
 from anyio.lowlevel import current_token
+
+from eventbus.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 class _Loop:

@@ -1,0 +1,86 @@
+"""Deliveries that are claimed as they are accepted, because the process that accepts them can run them.
+
+It spares the store a claim: most of what a durable delivery costs beyond being written and deleted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventbus_dlq import moves
+from eventbus_dlq.capture import moment
+from eventbus_dlq.letter import DeadLetterState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventbus.ports import Clock
+    from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.store import Kept
+    from eventbus_dlq.unsettled import Unsettled
+    from eventbus_dlq.worker import DurableWorker
+
+_ACCEPTED, _RUNNING = DeadLetterState.ACCEPTED, DeadLetterState.RUNNING
+
+
+class Promises:
+    """Sets room in a worker aside for deliveries on their way into the store, and hands them over.
+
+    Args:
+        worker: runs them.
+        unsettled: told of what is to be waited for.
+        owner: whose claims they are.
+        lease: seconds for which a delivery is claimed.
+    """
+
+    def __init__(
+        self, worker: DurableWorker, unsettled: Unsettled, *, clock: Clock, owner: str, lease: float
+    ) -> None:
+        self._worker = worker
+        self._unsettled = unsettled
+        self._clock = clock
+        self._owner = owner
+        self._lease = lease
+
+    def make(self, letter: DeadLetter) -> DeadLetter:
+        """Return a letter as it is to be accepted: claimed, if there is room for it.
+
+        What has to keep an order is not: whether it may run is for the store to say.
+        """
+        if letter.ordering_key is not None or not self._worker.promise(letter):
+            return letter
+        return moves.claimed(letter, owner=self._owner, lease=self._lease, now=letter.created_at)
+
+    def keep(self, letters: Sequence[DeadLetter], kept: Sequence[Kept]) -> None:
+        """Have the worker run, or look for, what is durable now."""
+        look = False
+        for letter, (dead_letter_id, state) in zip(letters, kept, strict=True):
+            if state is _ACCEPTED:
+                look = True
+                self._unsettled.expect([dead_letter_id])
+            if letter.state is not _RUNNING:
+                continue
+            if state is _RUNNING and dead_letter_id == letter.id and self._lasts(letter):
+                self._unsettled.expect([dead_letter_id])
+                self._worker.keep_promise(letter)
+            else:
+                self._worker.break_promise(letter)
+        if look:
+            self._worker.look()
+
+    def drop(self, letters: Sequence[DeadLetter]) -> None:
+        """Give back the room of what was not accepted, or nobody knows to be."""
+        for letter in letters:
+            if letter.state is _RUNNING:
+                self._worker.break_promise(letter)
+
+    def give_back(self, letters: Sequence[DeadLetter]) -> None:
+        """Release what is in the hands of the store's writer, and will not be run here any more."""
+        for letter in letters:
+            if letter.state is _RUNNING:
+                self._worker.give_back_promised(letter)
+
+    def _lasts(self, letter: DeadLetter) -> bool:
+        """Tell whether a lease has not run out while the store was slow: then it is left to a rescue."""
+        assert letter.lease_until is not None
+        return moment(self._clock.time_ns()) < letter.lease_until
