@@ -6,8 +6,9 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ class FlakyNetwork:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._to_target: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flaky-network", daemon=True)
@@ -44,6 +47,10 @@ class FlakyNetwork:
     def reset(self) -> None:
         """Break every connection there is, the hard way."""
         self._do(self._break_all).result(10)
+
+    def half_open(self) -> None:
+        """Break every connection at its far end alone: the near end hears nothing, of that neither."""
+        self._do(self._forget_all).result(10)
 
     def close(self) -> None:
         """End it."""
@@ -69,19 +76,40 @@ class FlakyNetwork:
             writer.transport.abort()
             return
         self._writers |= {writer, back}
-        await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        self._to_target.add(back)
+        with suppress(asyncio.CancelledError):  # this is the end
+            await asyncio.gather(self._pump(reader, back), self._answer(there, writer, back))
+        self._end_one(writer)
+        self._to_target.discard(back)
+        self._forgotten.discard(back)
+
+    async def _answer(
+        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter
+    ) -> None:
+        """Carry what comes from the target, until one of the two ends it; a forgotten one stays silent."""
+        try:
+            await self._carry(there, writer)
+        finally:
+            if back not in self._forgotten:
+                self._end_one(writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            await self._carry(reader, writer)
+        finally:
+            self._end_one(writer)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
             while data := await reader.read(65_536):
                 await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+                if writer not in self._forgotten:
+                    writer.write(data)
+                    await writer.drain()
+
+    def _end_one(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.close()
 
     async def _end(self) -> None:
         self._server.close()
@@ -92,8 +120,18 @@ class FlakyNetwork:
         await asyncio.gather(*serving, return_exceptions=True)
 
     def _break_all(self) -> None:
-        for writer in list(self._writers):
-            sock: socket.socket = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            writer.transport.abort()
+        _reset(self._writers)
         self._writers.clear()
+
+    def _forget_all(self) -> None:
+        forgotten = self._to_target & self._writers
+        self._forgotten |= forgotten
+        self._writers -= forgotten
+        _reset(forgotten)
+
+
+def _reset(writers: Iterable[asyncio.StreamWriter]) -> None:
+    for writer in list(writers):
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        writer.transport.abort()

@@ -54,16 +54,19 @@ wait $server 2> /dev/null
 class PrivateServer:
     """A server in a folder of its own, reached over a socket file there and over TCP on loopback.
 
+    Args:
+        beside: the folder in which it makes its own; None for the one of temporary files.
+
     Attributes:
         folder: where it keeps everything.
         port: where it listens, also after a restart.
         settings: what differs from ``postgresql.conf`` from the next start on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, beside: Path | None = None) -> None:
         self._bin = _binaries()
         self._user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
-        self.folder = Path(tempfile.mkdtemp(prefix="eventbus-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="eventbus-pg-", dir=beside))
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         self.port = _free_port()

@@ -37,6 +37,16 @@ class AfterCommit:
             event.listen(session, "after_transaction_end", watched.ended)
         watched.transactions[_innermost(session)] = connection
 
+    def has_work(self, session: Session) -> bool:
+        """Tell whether work was put into the transaction of ``session`` outside of its savepoints."""
+        watched: _Watched | None = session.info.get(self)
+        if watched is None:
+            return False
+        outermost = _innermost(session)
+        while outermost.parent is not None:
+            outermost = outermost.parent
+        return outermost in watched.transactions
+
 
 class _Watched:
     """A session's transactions and savepoints that hold work.

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from eventbus.errors import EventBusError
 from eventbus_adapters.sql.adding import TakenIdError, accept, add
 from eventbus_adapters.sql.bridge import Failed
 from eventbus_adapters.sql.counts import Deltas
+from eventbus_adapters.sql.inserting import lines_of
+from eventbus_adapters.sql.locking import lock, try_lock
 from eventbus_adapters.sql.work import Add, Change
-from eventbus_dlq.errors import StoreUnavailable
+from eventbus_dlq.errors import StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
+
+    from eventbus_adapters.sql.sequences import Key
 
 WriteJob: TypeAlias = Add | Change
 
 MAX_ROWS = 512
 """How many rows one transaction takes before what still waits is left to the next one."""
+
+
+HELD_UP: Final = object()
+"""The outcome of a job that was left alone, because it would have had to wait for somebody else."""
 
 
 class Transactions(Protocol):
@@ -55,13 +64,20 @@ class Batches:
         transactions: where they are committed.
         committed: is told what each committed transaction has counted, and how much of it waits for
             being folded.
+        waits: whether jobs wait for sequences that somebody else's transaction has locked, all of them;
+            else those have the outcome ``HELD_UP``, and must be given to somebody who waits.
     """
 
     def __init__(
-        self, transactions: Transactions, committed: Callable[[Deltas, int], None] | None = None
+        self,
+        transactions: Transactions,
+        committed: Callable[[Deltas, int], None] | None = None,
+        *,
+        waits: bool = True,
     ) -> None:
         self._transactions = transactions
         self._committed = committed
+        self._waits = waits
 
     def commit(self, jobs: list[WriteJob]) -> list[Any]:
         """Return the outcome of each job: its result, or ``Failed``."""
@@ -101,14 +117,52 @@ class Batches:
     def _transacted(self, jobs: list[WriteJob]) -> list[Any]:
         deltas = Deltas()
         with self._transactions.transaction() as connection:
-            outcomes = [outcome for run in _runs(jobs) for outcome in _outcomes(connection, deltas, run)]
+            held_up = self._lock(connection, jobs)
+            going = [job for number, job in enumerate(jobs) if number not in held_up]
+            done = iter([it for run in _runs(going) for it in _outcomes(connection, deltas, run)])
+            outcomes = [held_up.get(number) or next(done) for number in range(len(jobs))]
             appended = deltas.write(connection)
         if self._committed is not None:
             self._committed(deltas, appended)
         return outcomes
 
+    def _lock(self, connection: Connection, jobs: list[WriteJob]) -> Mapping[int, Any]:
+        """Lock what jobs are about; return the outcomes of those that would have to wait, by number."""
+        locked_by = [_locked_by(job) for job in jobs]
+        keys = {key for own, _ in locked_by for key in own}
+        ids = {it for _, own in locked_by for it in own}
+        if self._waits:
+            lock(connection, keys, ids)
+            return {}
+        taken = try_lock(connection, keys, ids)
+        if not taken:
+            return {}
+        return {
+            number: _held_up(job, theirs)
+            for number, (job, own) in enumerate(zip(jobs, locked_by, strict=True))
+            if (theirs := taken & {*own[0], *own[1]})
+        }
+
+
+def _held_up(job: WriteJob, taken: AbstractSet[Key | str]) -> Any:
+    if not (isinstance(job, Change) and job.divisible):
+        return HELD_UP
+    ids = frozenset(it for it in taken if isinstance(it, str))
+    return Failed(
+        StoreLocked(
+            "a transaction of the application's own has put deliveries into the sequences of dead letters "
+            f"{', '.join(sorted(ids))}; what becomes of these waits for its end",
+            ids,
+        )
+    )
+
 
 _TAKING_IN: dict[str, Callable[..., Sequence[Any]]] = {"add": add, "accept": accept}
+
+
+def _locked_by(job: WriteJob) -> tuple[Collection[Key], Collection[str]]:
+    """Return the sequences, and the ids of letters, that a job locks."""
+    return (lines_of(job.rows), ()) if isinstance(job, Add) else (job.keys, job.ids)
 
 
 def _runs(jobs: list[WriteJob]) -> Iterator[list[Add] | Change]:

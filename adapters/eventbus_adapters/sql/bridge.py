@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import anyio
-import structlog
 from anyio.lowlevel import current_token
+
+from eventbus.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Told = TypeVar("_Told", contravariant=True)
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 
 @dataclass(frozen=True, slots=True)

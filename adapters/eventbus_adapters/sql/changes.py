@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, update
 
 from eventbus_adapters.sql import sequences
-from eventbus_adapters.sql.encoding import ROW, STANDING, microseconds, row_of, standing_of
+from eventbus_adapters.sql.counts import COUNTED
+from eventbus_adapters.sql.encoding import (
+    FAILING,
+    ROW,
+    STANDING,
+    failing_of,
+    microseconds,
+    row_of,
+    standing_of,
+)
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.tables import letters
+from eventbus_dlq import moves
 from eventbus_dlq.letter import OPEN_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -23,17 +33,12 @@ if TYPE_CHECKING:
     from eventbus_adapters.sql.sequences import Key
     from eventbus_dlq.letter import DeadLetter
 
-FAILING = (
-    *STANDING,
-    *(name for name in ROW[ROW.index("fingerprint") :] if name not in {"tags", "headers", "payload"}),
-)
-"""The columns that a further failure changes."""
-
 EVERYTHING = tuple(name for name in ROW if name not in {"id", "event_id", "handler_id"})
 """The columns that are not how a letter is known."""
 
 
-def _saving(names: Sequence[str]) -> Prepared:
+@lru_cache
+def _saving(names: tuple[str, ...]) -> Prepared:
     values: list[tuple[str, Any]] = [(name, bindparam(f"new_{name}")) for name in names]
     return Prepared(
         update(letters).where(letters.c.seq == bindparam("row_seq")).ordered_values(*values),
@@ -41,10 +46,11 @@ def _saving(names: Sequence[str]) -> Prepared:
     )
 
 
-_SAVE_STANDING = _saving(STANDING)
-_SAVE_FAILING = _saving(FAILING)
-_SAVE_EVERYTHING = _saving(EVERYTHING)
 _DELETE = Prepared(delete(letters).where(letters.c.seq == bindparam("row_seq")), ["row_seq"])
+
+
+_SELDOM_CHANGED = ("live", "fingerprint")
+"""Columns of indexes: SQLite writes all indexes again that have to do with them, when they are set."""
 
 
 class Changes:
@@ -68,18 +74,21 @@ class Changes:
         Its error and history stay as they are.
         """
         letter = self._placed(row, letter)
-        values = standing_of(letter, letter.updated_at)
-        self._write(_SAVE_STANDING, row, values)
-        self._deltas.move(row, {**row, **dict(zip(STANDING, values, strict=True))})
+        self._save(row, STANDING, standing_of(letter, letter.updated_at))
         return letter
 
     def failing(self, row: Mapping[str, Any], letter: DeadLetter) -> DeadLetter:
         """Write where ``letter`` stands now, and how it failed, into its ``row``; return it as it is then."""
-        return self._save(row, letter, _SAVE_FAILING, FAILING)
+        letter = self._placed(row, letter)
+        self._save(row, FAILING, failing_of(letter, letter.updated_at))
+        return letter
 
     def everything(self, row: Mapping[str, Any], letter: DeadLetter) -> DeadLetter:
         """Write ``letter`` over its ``row``; only its id, event id and handler id stay."""
-        return self._save(row, letter, _SAVE_EVERYTHING, EVERYTHING)
+        letter = self._placed(row, letter)
+        after = dict(zip(ROW, row_of(letter, queued_at=letter.updated_at), strict=True))
+        self._save(row, EVERYTHING, tuple(after[name] for name in EVERYTHING))
+        return letter
 
     def remove(self, row: Mapping[str, Any]) -> None:
         """Delete a row."""
@@ -101,14 +110,14 @@ class Changes:
         if self._failed:
             sequences.block(self._connection, self._deltas, self._failed, self._now_us)
 
-    def _save(
-        self, row: Mapping[str, Any], letter: DeadLetter, saving: Prepared, names: Sequence[str]
-    ) -> DeadLetter:
-        letter = self._placed(row, letter)
-        after = dict(zip(ROW, row_of(letter, queued_at=letter.updated_at), strict=True))
-        self._write(saving, row, tuple(after[name] for name in names))
-        self._deltas.move(row, {**row, **{name: after[name] for name in names}})
-        return letter
+    def _save(self, row: Mapping[str, Any], names: tuple[str, ...], values: tuple[Any, ...]) -> None:
+        after = dict(zip(names, values, strict=True))
+        before = {name: row[name] for name in COUNTED}
+        self._deltas.move(before, {**before, **after})
+        for name in _SELDOM_CHANGED:
+            if name in after and after[name] == row[name]:
+                del after[name]
+        self._write(_saving(tuple(after)), row, tuple(after.values()))
 
     def _write(self, statement: Prepared, row: Mapping[str, Any], values: tuple[Any, ...]) -> None:
         self._waiting.setdefault(statement, []).append((*values, row["seq"]))
@@ -126,10 +135,10 @@ class Changes:
         was_open, is_open = row["state"] in OPEN_STATES, letter.state in OPEN_STATES
         if not is_open:
             self.left(row)
-            return replace(letter, waits=False)
+            return moves.replace(letter, waits=False)
         if not was_open:
             self._flush()
-            letter = replace(letter, waits=sequences.enter(self._connection, row))
+            letter = moves.replace(letter, waits=sequences.enter(self._connection, row))
         if sequences.blocks(letter.state, None) and not (
             was_open and sequences.blocks(row["state"], row["state_before"])
         ):

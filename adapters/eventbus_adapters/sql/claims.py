@@ -8,9 +8,10 @@ from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.leasing import lease_us, take
-from eventbus_adapters.sql.loading import rows_by_ids, storable
-from eventbus_adapters.sql.locking import lock_letters, lock_rows
-from eventbus_adapters.sql.statements import Statement
+from eventbus_adapters.sql.loading import rows_by_ids, storable, values_by_ids
+from eventbus_adapters.sql.locking import lock_rows
+from eventbus_adapters.sql.plain import COLUMNS, letter_of_values
+from eventbus_adapters.sql.statements import Padded
 from eventbus_dlq import moves
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
 from eventbus_dlq.letter import DeadLetter, DeadLetterState, check_claim
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
     from eventbus_adapters.sql.counts import Deltas
 
-_BEAT = Statement(
+_STATE, _TOKEN = COLUMNS.index("state"), COLUMNS.index("token")
+_RUNNING = DeadLetterState.RUNNING.value
+
+_BEAT = Padded(
     """WITH wanted (known_id, known_token) AS (VALUES {rows})
     UPDATE {letters} SET lease_us = {clock} + CAST(:lease_us AS BIGINT) WHERE seq IN (
         SELECT seq FROM wanted CROSS JOIN {letters}
@@ -38,7 +42,6 @@ def claim(
     connection: Connection, deltas: Deltas, ids: Sequence[str], *, owner: str, lease: float, now: datetime
 ) -> list[Claim | Exception]:
     """Take letters for a run; what cannot be claimed has its error in its place."""
-    lock_rows(connection, ids)
     rows = rows_by_ids(connection, ids)
     refused: dict[str, Exception] = {}
     for dead_letter_id, row in rows.items():
@@ -76,7 +79,6 @@ def heartbeat(
 
 def release(connection: Connection, deltas: Deltas, leases: Sequence[Lease], *, now: datetime) -> list[Lease]:
     """Give claimed letters back to the state before, uncharged; return the leases that were lost."""
-    lock_letters(connection, [it.dead_letter_id for it in leases])
     lost: list[Lease] = []
     changes = Changes(connection, deltas, now=now)
     held = Held(connection, leases)
@@ -96,20 +98,19 @@ class Held:
     """The letters that are held under leases."""
 
     def __init__(self, connection: Connection, leases: Sequence[Lease]) -> None:
-        ids = [it.dead_letter_id for it in leases]
-        self._rows = rows_by_ids(connection, ids)
+        self._rows = values_by_ids(connection, [it.dead_letter_id for it in leases])
 
     def take(self, lease: Lease) -> tuple[Mapping[str, Any], DeadLetter] | None:
         """Return what is held under ``lease``, once; None when it is lost."""
-        row = self._rows.get(lease.dead_letter_id)
-        if row is None or row["state"] != DeadLetterState.RUNNING or row["token"] != lease.token:
+        values = self._rows.get(lease.dead_letter_id)
+        if values is None or values[_STATE] != _RUNNING or values[_TOKEN] != lease.token:
             return None
         try:
-            letter = checked_letter_of(row)
+            letter = letter_of_values(values)
         except BrokenRowError:
             return None
         del self._rows[lease.dead_letter_id]
-        return row, letter
+        return dict(zip(COLUMNS, values, strict=True)), letter
 
 
 def before_of(row: Mapping[str, Any]) -> DeadLetterState | None:

@@ -18,7 +18,7 @@ from eventbus_adapters.sql.tables import counts
 from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -70,6 +70,27 @@ class Deltas:
         sums[1] += attempts
         sums[2] += created_us
 
+    def take_in(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Count rows in, each given as its values of ``COUNTED``."""
+        for (tenant, *rest), (letters, attempts, created_us) in _sums(rows).items():
+            self.count((tenant_key(tenant), *rest), letters, attempts, created_us)
+
+    def take_out(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Count rows out, each given as its values of ``COUNTED``."""
+        for (tenant, *rest), (letters, attempts, created_us) in _sums(rows).items():
+            self.count((tenant_key(tenant), *rest), -letters, -attempts, -created_us)
+
+    def claim(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Count rows that were claimed: the state before, and its values of ``COUNTED`` now, of each."""
+        of_state: dict[str, list[Sequence[Any]]] = {}
+        for state, row in rows:
+            of_state.setdefault(state, []).append(row)
+        for before, alike in of_state.items():
+            for (tenant, *rest, now), (letters, attempts, created_us) in _sums(alike).items():
+                key = (tenant_key(tenant), *rest)
+                self.count((*key, before), -letters, letters - attempts, -created_us)
+                self.count((*key, now), letters, attempts, created_us)
+
     @property
     def accepts(self) -> bool:
         """Whether there is more to run for the first time than before."""
@@ -84,9 +105,9 @@ class Deltas:
             return self.append(connection)
         rows = self._rows()
         if rows:
-            if _APPENDED.run(connection):
+            if _APPENDED.tuples(connection):
                 _add_appended(connection)
-            _ADD.many(connection, rows)
+            _ADD.many_at_once(connection, rows)
         return 0
 
     def append(self, connection: Connection) -> int:
@@ -104,6 +125,18 @@ class Deltas:
             for key, (letters, attempts, created_us) in self._of.items()
             if letters or attempts or created_us
         ]
+
+
+def _sums(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], list[int]]:
+    """Return number, attempts and creation times of rows of ``COUNTED``, summed up for each key."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        of_key = sums.setdefault(tuple(row[: len(KEY)]), [0, 0, 0])
+        attempts, created_us = row[len(KEY) :]
+        of_key[0] += 1
+        of_key[1] += attempts if isinstance(attempts, int) else 0  # a text, written by hand
+        of_key[2] += created_us
+    return sums
 
 
 def _add_appended(connection: Connection) -> None:

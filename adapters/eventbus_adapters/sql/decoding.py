@@ -104,6 +104,7 @@ def _summary(read: _Read) -> DeadLetterSummary:
         tenant=read("tenant", _text_or_none, None),
         user_id=read("user_id", _text_or_none, None),
         correlation_id=read("correlation_id", _text, ""),
+        ordering_key=read("ordering_key", _text_or_none, None),
         priority=read("priority", _int, 5),
         tags=read("tags", texts_of, ()),
         state=read("state", DeadLetterState, DeadLetterState.EXHAUSTED),
@@ -170,7 +171,7 @@ def _letter(read: _Read) -> DeadLetter:
         last_attempt_at=read("last_attempt_us", _moment_or_none, None),
         fingerprint=read("fingerprint", _text, ""),
         error=error,
-        history=read("history", lambda value: _history(value, error), ()),
+        history=read("history", lambda value: history_of(value, error), ()),
         acted_by=read("acted_by", _text_or_none, None),
         note=read("note", _text_or_none, None),
         token=read("token", _int, 0),
@@ -194,11 +195,12 @@ def _error(read: _Read) -> ErrorRecord | None:
         kind=read("kind", Kind, Kind.UNKNOWN),
         category=read("category", Category, Category.UNKNOWN),
         route=read("route", Route, Route.REVIEW),
-        causes=read("error", lambda _: _causes(wide["causes"]), ()),
+        causes=read("error", lambda _: causes_of(wide["causes"]), ()),
     )
 
 
-def _history(value: Any, last: ErrorRecord | None) -> tuple[Attempt, ...]:
+def history_of(value: Any, last: ErrorRecord | None) -> tuple[Attempt, ...]:
+    """Return a history, of a letter whose own error is ``last``; raises one of ``UNREADABLE``."""
     return tuple(_attempt(item, last) for item in _list(value))
 
 
@@ -224,11 +226,12 @@ def _attempt_error(value: Any, last: ErrorRecord | None) -> ErrorRecord | None:
         kind=Kind(value["kind"]),
         category=Category(value["category"]),
         route=Route(value["route"]),
-        causes=_causes(value["causes"]),
+        causes=causes_of(value["causes"]),
     )
 
 
-def _causes(value: Any) -> tuple[CauseRecord, ...]:
+def causes_of(value: Any) -> tuple[CauseRecord, ...]:
+    """Return the causes of an error; raises one of ``UNREADABLE``."""
     return tuple(
         CauseRecord(
             relation=_relation(it["relation"]),
@@ -285,7 +288,7 @@ def moment_of(value: Any) -> datetime:
         TypeError: it is no whole number.
         OverflowError: the calendar does not reach that far.
     """
-    return _EPOCH + timedelta(microseconds=_int(value))
+    return _EPOCH + timedelta(0, 0, _int(value))
 
 
 def _moment_or_none(value: Any) -> datetime | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.leasing import take
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_dlq.store import Claim
@@ -33,6 +34,12 @@ _DUE = """SELECT * FROM (
     WHERE {pending} AND handler_id = :handler_@ AND priority = # AND waits = 0 AND retry_us <= :now_us
     ORDER BY retry_us LIMIT :most_@ {skip_locked}
 ) AS due_@_#"""
+
+
+_Found: TypeAlias = "tuple[int, str, str, int, int]"
+"""What a seek returns: seq, state, handler id, priority, and since when it is due."""
+
+_urgency = itemgetter(3, 4, 0)
 
 
 def claim_due(
@@ -53,24 +60,24 @@ def claim_due(
     sorts = frozenset(states) & {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}
     if limit <= 0 or not handlers or not sorts:
         return []
-    found: list[Row[*tuple[Any, ...]]] = []
+    found: list[_Found] = []
     start = 0
     while start < len(handlers):
         size = min(_ABREAST, 1 << (len(handlers) - start).bit_length() - 1)
         found += _found(connection, handlers[start : start + size], sorts, microseconds(now))
         start += size
     allowed = _allowed(found, dict(handlers))[:limit]
-    rows = [{"seq": row.seq, "state": row.state} for row in allowed]
+    rows = [{"seq": seq, "state": state} for seq, state, *_ in allowed]
     return take(connection, deltas, rows, owner=owner, lease=lease, now=now)
 
 
 def _found(
     connection: Connection, handlers: list[tuple[str, int]], sorts: frozenset[DeadLetterState], now_us: int
-) -> list[Any]:
+) -> list[_Found]:
     values: dict[str, Any] = {"now_us": now_us}
     for number, (handler, most) in enumerate(handlers):
         values[f"handler_{number}"], values[f"most_{number}"] = handler, most
-    return list(_seeks(len(handlers), sorts).run(connection, **values))
+    return cast("list[_Found]", _seeks(len(handlers), sorts).tuples(connection, **values))
 
 
 @lru_cache(maxsize=64)
@@ -85,12 +92,13 @@ def _seeks(handlers: int, sorts: frozenset[DeadLetterState]) -> Statement:
     return Statement(" UNION ALL ".join(arms))
 
 
-def _allowed(found: list[Any], wanted: dict[str, int]) -> list[Any]:
+def _allowed(found: list[_Found], wanted: dict[str, int]) -> list[_Found]:
     """Return the most urgent first, and of each handler no more than are wanted."""
     left = dict(wanted)
-    allowed: list[Any] = []
-    for row in sorted(found, key=lambda row: (row.priority, row.since_us, row.seq)):
-        if left[row.handler_id] > 0:
-            left[row.handler_id] -= 1
+    allowed: list[_Found] = []
+    for row in sorted(found, key=_urgency):
+        handler = row[2]
+        if left[handler] > 0:
+            left[handler] -= 1
             allowed.append(row)
     return allowed

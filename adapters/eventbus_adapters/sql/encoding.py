@@ -13,6 +13,8 @@ from eventbus_adapters.sql.tables import letters
 from eventbus_dlq.letter import DeadLetterState, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from eventbus.failure import CauseRecord, ErrorRecord
     from eventbus.retry import RetryPolicy
     from eventbus_dlq.letter import Attempt, DeadLetter
@@ -25,6 +27,12 @@ ROW = tuple(column.name for column in letters.columns if column.name != "seq")
 
 STANDING = ROW[ROW.index("state") : ROW.index("queued_us") + 1]
 """The columns that :func:`standing_of` fills, in its order."""
+
+FAILING = (
+    *STANDING,
+    *(name for name in ROW[ROW.index("fingerprint") :] if name not in {"tags", "headers", "payload"}),
+)
+"""The columns that :func:`failing_of` fills, in its order: those that a further failure changes."""
 
 SUMMARY_MESSAGE = 500
 """How many characters of an error's message listings show."""
@@ -75,21 +83,22 @@ def row_of(letter: DeadLetter, *, queued_at: datetime | None = None) -> tuple[Va
         to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
         letter.payload_json,
         _NO_WIDE_ERROR if error is None else _wide_error(error),
-        _history(letter.history, error) if letter.history else b"[]",
+        history_json(letter.history, error) if letter.history else b"[]",
     )
 
 
 def standing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
     """Return the columns ``STANDING`` of a letter that was not claimed: what every verb may change.
 
-    ``queued_at`` is since when it can be claimed, if it is accepted and does not wait.
+    One that arrives running without having failed was claimed as it was accepted. ``queued_at`` is since
+    when it can be claimed, if it is accepted and does not wait.
     """
     state = letter.state
     accepted = state is DeadLetterState.ACCEPTED
     return (
         _TEXT[state],
         None if letter.reason is None else _TEXT[letter.reason],
-        None,
+        _ACCEPTED if letter.error is None and state is DeadLetterState.RUNNING else None,
         letter.attempts,
         letter.retries,
         letter.crashes,
@@ -107,12 +116,42 @@ def standing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
     )
 
 
+def failing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
+    """Return the columns ``FAILING`` of a letter; ``queued_at`` as in :func:`standing_of`."""
+    error = letter.error
+    return (
+        *standing_of(letter, queued_at),
+        letter.fingerprint,
+        *(_NO_FAILURE if error is None else _failure(error)),
+        _policy_text(letter.redelivery),
+        to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
+        _NO_WIDE_ERROR if error is None else _wide_error(error),
+        history_json(letter.history, error) if letter.history else b"[]",
+    )
+
+
+def failure_of(error: ErrorRecord) -> tuple[Value, ...]:
+    """Return the columns of an error, from ``error_type`` to ``route``, and the wide one."""
+    return (*_failure(error), _wide_error(error))
+
+
+def annotations_json(annotations: Mapping[str, Any] | None) -> bytes | None:
+    """Return annotations as they are stored, or None."""
+    return None if annotations is None else to_json(dict(annotations), fallback=repr)
+
+
+def word_of(word: DeadLetterState | Reason | None) -> str | None:
+    """Return what is stored for a member of an enumeration."""
+    return None if word is None else _TEXT[word]
+
+
 _TEXT: dict[str, str] = {
     word: str(word) for words in (DeadLetterState, Reason, Kind, Category, Route) for word in words
 }
 """What is stored for the members of enumerations: plain texts, because sqlite3 adapts all others."""
 
 
+_ACCEPTED = _TEXT[DeadLetterState.ACCEPTED]
 _NO_FAILURE: tuple[Value, ...] = ("", "", None, "", "", "")
 _NO_WIDE_ERROR = b"null"
 
@@ -151,20 +190,22 @@ def _only_traceback(traceback: str) -> bytes:
     return to_json({"message": None, "traceback": traceback, "causes": []})
 
 
-def _history(history: tuple[Attempt, ...], last: ErrorRecord | None) -> bytes:
+def history_json(history: Sequence[Attempt], last: ErrorRecord | None) -> bytes:
+    """Return a history as it is stored, of a letter whose own error is ``last``."""
     return f"[{','.join([_attempt(attempt, last) for attempt in history])}]".encode()
 
 
 def _attempt(attempt: Attempt, last: ErrorRecord | None) -> str:
     number, started, ended, error = attempt
-    shown = "null" if error is None else _LAST_JSON if error is last or error == last else _whole_error(error)
+    shown = "null" if error is None else _LAST_JSON if error is last or error == last else error_json(error)
     return (
         f'{{"number":{number},"started_us":{microseconds(started)},'
         f'"ended_us":{microseconds(ended)},"error":{shown}}}'
     )
 
 
-def _whole_error(error: ErrorRecord) -> str:
+def error_json(error: ErrorRecord) -> str:
+    """Return an error as it is stored in a history."""
     return to_json(error._asdict() | {"causes": _causes(error.causes)}).decode()
 
 

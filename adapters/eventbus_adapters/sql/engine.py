@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from eventbus_adapters.sql.driver import OWN
 from eventbus_adapters.sql.failures import unavailable
 from eventbus_adapters.sql.schema import prepare
 from eventbus_dlq.errors import StoreUnavailable
@@ -32,6 +33,7 @@ _MAX_BUSY_SECONDS = 2_000_000.0  # SQLite counts milliseconds in 31 bits
 _LOCK_POLL = (0.0003, 0.002)  # seconds, from and to
 _PRIMARY = 0xFF  # an extended result code keeps the primary one in its lowest byte
 _CACHE_KIB = {"write": 65_536, "read": 8_192}
+_NOT_UTF_8 = "Could not decode to UTF-8"  # sqlite3 has no code for it
 _BEGIN = {"write": "BEGIN IMMEDIATE", "read": "BEGIN"}
 
 
@@ -119,21 +121,21 @@ class Database:
             timeout=self._busy_timeout,
             isolation_level=None,  # transactions are begun by the engine, see _begin
         )
-        # Text that is not UTF-8 is shown with replacement characters instead of breaking a listing.
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        replace_what_is_not_utf_8(connection)
         return connection
 
     def _engine(self, mode: Mode) -> Engine:
-        engine = create_engine("sqlite://", creator=partial(self._connected, mode), poolclass=NullPool)
+        engine = create_engine(
+            "sqlite://",
+            creator=partial(self._connected, mode),
+            poolclass=NullPool,
+            execution_options={OWN: True},
+        )
         engine.dialect.statement_compiler = _HintedCompiler
 
         def begin(connection: Connection) -> None:
             opened = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-            opened.execute("PRAGMA busy_timeout=0")  # see _patiently
-            try:
-                self._patiently(lambda: opened.execute(_BEGIN[mode]))
-            finally:
-                opened.execute(f"PRAGMA busy_timeout={round(self._busy_timeout * 1_000)}")
+            self._patiently(lambda: opened.execute(_BEGIN[mode]))
 
         event.listen(engine, "begin", begin)
         return engine
@@ -144,6 +146,9 @@ class Database:
         if mode == "write":
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=10000")
+            # It waits for its turn when it begins, and in no other way: see _patiently.
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.text_factory = str  # the fastest; see Held.repeats
         connection.create_function("eventbus_contains", -1, _contains, deterministic=True)
         return connection
 
@@ -174,6 +179,11 @@ class Database:
                 time.sleep(random.uniform(*_LOCK_POLL))  # noqa: S311  # so that those who wait take turns
 
 
+def replace_what_is_not_utf_8(connection: Any) -> None:
+    """Have such text read with replacement characters, instead of breaking what reads it."""
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+
+
 class Held:
     """The connection of one thread: opened when it is needed, and given up when it broke."""
 
@@ -182,6 +192,7 @@ class Held:
         self._mode: Mode = mode
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._replaces = False
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
@@ -202,8 +213,12 @@ class Held:
             raise
 
     def repeats(self, error: Exception, tries: int) -> bool:
-        """Say no: SQLite waits for others by itself, see ``busy_timeout``."""
-        return False
+        """Say yes when a text is not UTF-8, for the first time: from then on such texts are read too."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if self._replaces or not (isinstance(cause, sqlite3.OperationalError) and _NOT_UTF_8 in str(cause)):
+            return False
+        self._replaces = True
+        return True
 
     def unavailable(self, error: BaseException) -> StoreUnavailable:
         """Return what a caller is told of an error."""
@@ -238,6 +253,8 @@ class Held:
         if self._connection is None:
             self._connection = self._database.connect(self._mode)
             self._identity = found
+            if self._replaces:
+                replace_what_is_not_utf_8(self._connection.connection.dbapi_connection)
         return self._connection
 
 

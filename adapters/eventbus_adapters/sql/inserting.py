@@ -11,14 +11,14 @@ from sqlalchemy.dialects import sqlite
 from eventbus_adapters.sql import sequences
 from eventbus_adapters.sql.counts import KEY, tenant_key
 from eventbus_adapters.sql.encoding import ROW, Value
-from eventbus_adapters.sql.locking import lock_sequences
+from eventbus_adapters.sql.postgres.alike import insert_alike, type_of
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import letters
 from eventbus_dlq.letter import OPEN_STATES, DeadLetterState, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -38,9 +38,11 @@ _INSERT = Prepared(
 _LAST_SEQ = Prepared(select(func.max(letters.c.seq)), ())
 _IDS_FROM = Prepared(select(letters.c.id).where(letters.c.seq > bindparam("last")), ["last"])
 _INSERT_AND_TELL = Statement(
-    "INSERT INTO {letters} ({columns}) VALUES {rows} ON CONFLICT DO NOTHING RETURNING id",
+    """WITH arrived ({columns}) AS (VALUES {rows})
+    INSERT INTO {letters} ({columns}) SELECT {values} FROM arrived ON CONFLICT DO NOTHING RETURNING id""",
     columns=", ".join(ROW),
-    row=[str(letters.c[name].type.compile()).replace("BLOB", "BYTEA") for name in ROW],
+    values=", ".join("{arriving_lease}" if name == "lease_us" else name for name in ROW),
+    row=[type_of(name) for name in ROW],
 )
 _KNOWN = Statement(
     """WITH wanted (event, handler) AS (VALUES {rows})
@@ -72,10 +74,15 @@ def state_in(row: Row) -> DeadLetterState:
     return DeadLetterState(str(row[_STATE]))
 
 
+def lines_of(rows: Iterable[Row]) -> set[Key]:
+    """Return the sequences that rows are in."""
+    return {_line_of(row) for row in rows if row[_ORDERING_KEY] is not None}
+
+
 def insert(connection: Connection, deltas: Deltas, rows: list[Row]) -> set[str] | None:
     """Insert the rows whose id, and whose event and handler, are not known yet, and count them.
 
-    Rows of sequences are replaced, in ``rows``, by what they have become there.
+    Rows of sequences are replaced, in ``rows``, by what they have become there; the sequences are locked.
 
     Returns:
         The ids that were inserted; None for all of them.
@@ -83,7 +90,6 @@ def insert(connection: Connection, deltas: Deltas, rows: list[Row]) -> set[str] 
     lined = [number for number, row in enumerate(rows) if row[_ORDERING_KEY] is not None]
     if not lined:
         return _insert(connection, deltas, rows)
-    lock_sequences(connection, {_line_of(rows[number]) for number in lined})
     places = _Places(connection, rows, lined)
     fresh = _insert(connection, deltas, rows)
     places.follow(connection, deltas, fresh)
@@ -163,7 +169,11 @@ def _insert(connection: Connection, deltas: Deltas, rows: list[Row]) -> set[str]
         newest = _LAST_SEQ.run(connection).scalar() or 0  # new rows are the last ones of the table
         ids = {it for (it,) in _IDS_FROM.run(connection, newest - inserted)}
     else:
-        ids = {it for (it,) in _INSERT_AND_TELL.over(connection, rows)}
+        alike = insert_alike(connection, rows)
+        ids = set(alike) if alike is not None else {it for (it,) in _INSERT_AND_TELL.over(connection, rows)}
+        if len(ids) == len(rows):
+            _count(deltas, rows)
+            return None
     fresh = _first_of(ids, rows)
     _count(deltas, fresh)
     return None if len(fresh) == len(rows) else ids

@@ -5,13 +5,13 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from eventbus_adapters.sql.counts import COUNTED, tenant_key
+from eventbus_adapters.sql.counts import COUNTED
 from eventbus_adapters.sql.decoding import BrokenRowError
 from eventbus_adapters.sql.encoding import microseconds
-from eventbus_adapters.sql.fresh import COLUMNS, letter_of_values
-from eventbus_adapters.sql.statements import Statement
+from eventbus_adapters.sql.plain import COLUMNS, letter_of_values
+from eventbus_adapters.sql.statements import Padded, Statement
+from eventbus_dlq.claiming import claim_of
 from eventbus_dlq.letter import DeadLetterState
-from eventbus_dlq.store import Claim, Lease
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,20 +20,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.counts import Deltas
+    from eventbus_dlq.store import Claim
 
+_LIVE, _KIND = COLUMNS.index("live"), COLUMNS.index("kind")
 _counted_of = itemgetter(*[COLUMNS.index(name) for name in COUNTED])
 _SECOND_US = 1_000_000
 
-_TAKE = Statement(
+_TAKE = Padded(
     """WITH wanted (row_seq) AS (VALUES {rows})
     UPDATE {letters} SET
         state = 'running', state_before = state, attempts = attempts + 1, token = token + 1,
         retries = retries + CASE WHEN state = 'accepted' THEN 0 ELSE 1 END,
-        live = CASE WHEN kind = '' THEN 1 ELSE 0 END, queued_us = NULL,
+        queued_us = NULL,
         lease_owner = :owner, lease_us = {clock} + CAST(:lease_us AS BIGINT), updated_us = :now_us
     WHERE seq IN (SELECT row_seq FROM wanted) RETURNING {columns}""",
     row=["BIGINT"],
     columns=", ".join(COLUMNS),
+)
+# Not in the statement above: SQLite would write most indexes again, although live hardly ever changes.
+_MAKE_LIVE = Padded(
+    """WITH wanted (row_seq) AS (VALUES {rows})
+    UPDATE {letters} SET live = 1 WHERE seq IN (SELECT row_seq FROM wanted)""",
+    row=["BIGINT"],
 )
 _SET_ASIDE = Statement(
     """UPDATE {letters} SET state = 'exhausted', reason = 'undecodable', state_before = NULL, live = 0,
@@ -62,32 +70,26 @@ def take(
     before all others, each time.
     """
     before = {row["seq"]: row["state"] for row in rows}
-    taken = _TAKE.over(
+    taken = _TAKE.tuples(
         connection,
         [(seq,) for seq in before],
         owner=owner,
         lease_us=lease_us(lease),
         now_us=microseconds(now),
     )
-    found = {row[0]: tuple(row) for row in taken}
+    found = {row[0]: row for row in taken}
+    _MAKE_LIVE.over(connection, [(seq,) for seq, row in found.items() if not (row[_LIVE] or row[_KIND])])
+    deltas.claim((state, _counted_of(found[seq])) for seq, state in before.items())
     claims: list[Claim] = []
-    for seq, state in before.items():
+    for seq in before:
         values = found[seq]
-        _count(deltas, values, state)
         try:
             letter = letter_of_values(values)
         except BrokenRowError:
             set_aside(connection, deltas, dict(zip(COLUMNS, values, strict=True)))
             continue
-        claims.append(Claim(letter=letter, lease=Lease(dead_letter_id=letter.id, token=letter.token)))
+        claims.append(claim_of(letter))
     return claims
-
-
-def _count(deltas: Deltas, values: tuple[Any, ...], state: str) -> None:
-    tenant, *rest, now, attempts, created_us = _counted_of(values)
-    key = (tenant_key(tenant), *rest)
-    deltas.count((*key, state), -1, 1 - attempts, -created_us)
-    deltas.count((*key, now), 1, attempts, created_us)
 
 
 def set_aside(connection: Connection, deltas: Deltas, row: Mapping[str, Any]) -> None:

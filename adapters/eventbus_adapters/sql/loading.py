@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, select
 
 from eventbus_adapters.sql.prepared import Prepared
-from eventbus_adapters.sql.statements import Statement
+from eventbus_adapters.sql.statements import Padded
 from eventbus_adapters.sql.tables import letters
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _BIGGEST = 2**63 - 1
 _COLUMNS = tuple(column.name for column in letters.columns)
+_ID = _COLUMNS.index("id")
 
 _BY_ID = Prepared(select(letters).where(letters.c.id == bindparam("known_id")), ["known_id"])
 _BY_KEY = Prepared(
@@ -25,7 +26,7 @@ _BY_KEY = Prepared(
     .with_for_update(),
     ["event", "handler"],
 )
-_BY_IDS = Statement(
+_BY_IDS = Padded(
     """WITH wanted (known_id) AS (VALUES {rows})
     SELECT {columns} FROM wanted CROSS JOIN {letters} WHERE id = known_id {sure}""",
     row=["TEXT"],
@@ -60,8 +61,14 @@ def row_by_key(connection: Connection, event_id: str, handler_id: str) -> Mappin
 
 def rows_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return the whole rows of those of ``ids`` that are known."""
+    found = values_by_ids(connection, ids)
+    return {known: dict(zip(_COLUMNS, values, strict=True)) for known, values in found.items()}
+
+
+def values_by_ids(connection: Connection, ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the whole rows of those of ``ids`` that are known, each as a tuple."""
     wanted = [(it,) for it in dict.fromkeys(ids) if storable(it, connection)]
-    return {row.id: dict(zip(_COLUMNS, row, strict=True)) for row in _BY_IDS.over(connection, wanted)}
+    return {row[_ID]: row for row in _BY_IDS.tuples(connection, wanted)}
 
 
 def _first(result: CursorResult[Any]) -> Mapping[str, Any] | None:

@@ -2,7 +2,8 @@
 
 PostgreSQL locks a sequence by an advisory lock, before any of its rows, and rows in the order of their ids.
 Whoever changes where a letter of a sequence stands holds the lock until the commit; so the next one that
-looks at the sequence sees it whole.
+looks at the sequence sees it whole. A transaction takes all its locks at its beginning, in one order for
+all: if each of its jobs took its own, two transactions would soon wait for each other.
 """
 
 from __future__ import annotations
@@ -14,23 +15,34 @@ from eventbus_adapters.sql.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from collections.abc import Set as AbstractSet
 
     from sqlalchemy import Connection
 
+    from eventbus_adapters.sql.sequences import Key
+
+_NUMBERED = """WITH wanted (known_id, handler, line) AS (VALUES {rows}), numbered AS (
+        SELECT known_id, handler, line, hashtextextended(
+            coalesce(handler_id, handler) || chr(31) || coalesce(ordering_key, line), 0
+        ) AS number
+        FROM wanted LEFT JOIN {letters} ON id = known_id WHERE coalesce(ordering_key, line) IS NOT NULL
+    )"""
+_LINE = ("TEXT", "TEXT", "TEXT")
 _LOCK_SEQUENCES = Statement(
-    """WITH wanted (handler, line) AS (VALUES {rows})
-    SELECT pg_advisory_xact_lock(number) FROM (
-        SELECT DISTINCT hashtextextended(handler || chr(31) || line, 0) AS number FROM wanted ORDER BY number
+    """{numbered} SELECT pg_advisory_xact_lock(number) FROM (
+        SELECT DISTINCT number FROM numbered ORDER BY number
     ) AS numbers""",
-    row=["TEXT", "TEXT"],
+    row=_LINE,
+    numbered=_NUMBERED,
 )
-_LOCK_SEQUENCES_OF = Statement(
-    """WITH wanted (known_id) AS (VALUES {rows})
-    SELECT pg_advisory_xact_lock(number) FROM (
-        SELECT DISTINCT hashtextextended(handler_id || chr(31) || ordering_key, 0) AS number
-        FROM wanted JOIN {letters} ON id = known_id WHERE ordering_key IS NOT NULL ORDER BY number
-    ) AS numbers""",
-    row=["TEXT"],
+_TRY_SEQUENCES = Statement(
+    """{numbered}, tried AS MATERIALIZED (
+        SELECT number, pg_try_advisory_xact_lock(number) AS locked FROM (
+            SELECT DISTINCT number FROM numbered ORDER BY number
+        ) AS numbers
+    ) SELECT known_id, handler, line FROM numbered JOIN tried USING (number) WHERE NOT locked""",
+    row=_LINE,
+    numbered=_NUMBERED,
 )
 _LOCK_ROWS = Statement(
     """WITH wanted (known_id) AS (VALUES {rows})
@@ -39,10 +51,29 @@ _LOCK_ROWS = Statement(
 )
 
 
-def lock_sequences(connection: Connection, keys: Collection[tuple[str, str]]) -> None:
-    """Keep all others from changing the sequences of ``keys`` until the transaction ends."""
-    if keys and connection.dialect.name == "postgresql":
-        _LOCK_SEQUENCES.over(connection, sorted(keys))
+def lock(connection: Connection, keys: Collection[Key], ids: Collection[str]) -> None:
+    """Keep all others from changing the letters of ``ids`` with their sequences, and those of ``keys``.
+
+    It holds until the transaction ends.
+    """
+    if not (keys or ids) or connection.dialect.name != "postgresql":
+        return
+    letters = _in_order(connection, ids)
+    _LOCK_SEQUENCES.over(connection, _lines(keys, letters))
+    _LOCK_ROWS.over(connection, letters)
+
+
+def try_lock(connection: Connection, keys: Collection[Key], ids: Collection[str]) -> AbstractSet[Key | str]:
+    """Do the same without waiting for a sequence; return those keys and ids that others have locked."""
+    if not (keys or ids) or connection.dialect.name != "postgresql":
+        return frozenset()
+    letters = _in_order(connection, ids)
+    taken: set[Key | str] = {
+        (row.handler, row.line) if row.known_id is None else row.known_id
+        for row in _TRY_SEQUENCES.over(connection, _lines(keys, letters))
+    }
+    _LOCK_ROWS.over(connection, [(it,) for (it,) in letters if it not in taken])
+    return taken
 
 
 def lock_rows(connection: Connection, ids: Collection[str]) -> None:
@@ -51,12 +82,8 @@ def lock_rows(connection: Connection, ids: Collection[str]) -> None:
         _LOCK_ROWS.over(connection, _in_order(connection, ids))
 
 
-def lock_letters(connection: Connection, ids: Collection[str]) -> None:
-    """Keep all others from changing the letters of ``ids``, and their sequences."""
-    if ids and connection.dialect.name == "postgresql":
-        wanted = _in_order(connection, ids)
-        _LOCK_SEQUENCES_OF.over(connection, wanted)
-        _LOCK_ROWS.over(connection, wanted)
+def _lines(keys: Collection[Key], letters: list[tuple[str]]) -> list[tuple[str | None, ...]]:
+    return [*((None, *key) for key in keys), *((it, None, None) for (it,) in letters)]
 
 
 def _in_order(connection: Connection, ids: Collection[str]) -> list[tuple[str]]:

@@ -9,6 +9,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
+from eventbus_adapters.sql.driver import driver_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -65,6 +67,9 @@ class Prepared:
         compiled = self._for(connection)
         if compiled.arranged is not None:
             rows = [compiled.arranged(row) for row in rows]
+        driver = driver_of(connection)
+        if driver is not None:
+            return driver.executemany(compiled.sql, rows).rowcount
         return connection.exec_driver_sql(compiled.sql, rows).rowcount
 
     def many_at_once(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
@@ -75,12 +80,15 @@ class Prepared:
         one while a busy event loop holds it.
         """
         sql = self.sql(connection)
+        execute: Callable[..., Any] = connection.exec_driver_sql
+        if (driver := driver_of(connection)) is not None:
+            execute = driver.execute
         inserted = start = 0
         while start < len(rows):
             left = len(rows) - start
             size = min(_LARGEST, 1 << left.bit_length() - 1)  # powers of two: few statements to keep
             values = tuple(chain.from_iterable(rows[start : start + size]))
-            inserted += connection.exec_driver_sql(_widened(sql, len(self._names), size), values).rowcount
+            inserted += execute(_widened(sql, len(self._names), size), values).rowcount
             start += size
         return inserted
 

@@ -12,7 +12,7 @@ from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of, moment_of
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.loading import rows_by_ids
-from eventbus_adapters.sql.locking import lock_letters
+from eventbus_adapters.sql.locking import try_lock
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import handlers, processes
@@ -71,8 +71,9 @@ _HANDLERS_WITH_WORK = Statement(
     )"""
 )
 _ORPHANS = Statement(
-    """SELECT id, seq FROM {letters} {ready}
-    WHERE {ready_to_run} AND handler_id = :handler AND created_us < :since_us ORDER BY seq LIMIT :most"""
+    """SELECT id FROM {letters} {ready}
+    WHERE {ready_to_run} AND handler_id = :handler AND created_us < :since_us
+    ORDER BY priority, queued_us LIMIT :most"""
 )
 
 
@@ -119,13 +120,14 @@ def exhaust_unhandled(connection: Connection, deltas: Deltas, *, since: datetime
     since_us = microseconds(since)
     connection.execute(delete(processes).where(processes.c.beat_us < since_us))
     ids = _orphans(connection, since_us)
-    lock_letters(connection, ids)
+    held_up = try_lock(connection, (), ids)
+    ids = [it for it in ids if it not in held_up]
     rows = rows_by_ids(connection, ids)
     changes = Changes(connection, deltas, now=now)
     exhausted: list[str] = []
     for dead_letter_id in ids:
-        row = rows[dead_letter_id]
-        if row["state"] != DeadLetterState.ACCEPTED or row["waits"]:
+        row = rows.get(dead_letter_id)
+        if row is None or row["state"] != DeadLetterState.ACCEPTED or row["waits"]:
             continue  # on PostgreSQL another process was faster
         try:
             letter = checked_letter_of(row)
@@ -138,9 +140,11 @@ def exhaust_unhandled(connection: Connection, deltas: Deltas, *, since: datetime
 
 
 def _orphans(connection: Connection, since_us: int) -> Sequence[str]:
-    """Return the ids of what is ready for handlers that nobody has, in the order of storing."""
-    found: list[tuple[int, str]] = []
+    """Return the ids of what is ready for handlers that nobody has, along the index."""
+    found: list[str] = []
     for row in _HANDLERS_WITH_WORK.run(connection, since_us=since_us):
-        own = _ORPHANS.run(connection, handler=row.handler, since_us=since_us, most=MOST)
-        found += [(it.seq, it.id) for it in own]
-    return [dead_letter_id for _, dead_letter_id in sorted(found)[:MOST]]
+        most = MOST - len(found)
+        if most:
+            own = _ORPHANS.run(connection, handler=row.handler, since_us=since_us, most=most)
+            found += [it.id for it in own]
+    return found

@@ -27,6 +27,7 @@ class Readers:
         self._database = database
         self._mailbox: Mailbox[Read] = Mailbox(database)
         self.put = self._mailbox.put
+        self._closing = threading.Lock()
         for number in range(1, THREADS + 1):
             name = f"eventbus-reader-{number} {database}"
             threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -39,7 +40,8 @@ class Readers:
         held = Held(self._database, "read")
         while not isinstance(job := self._mailbox.take(), Stop):
             deliver([(job.waiter, self._outcome(held, job))])
-        held.close()
+        with self._closing:  # two at a time would each leave the write-ahead log to the other
+            held.close()
         deliver([(job.waiter, None)])
 
     def _outcome(self, held: Held, job: Read) -> Any:

@@ -10,7 +10,6 @@ from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of, mo
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.leasing import set_aside
 from eventbus_adapters.sql.loading import rows_by_ids
-from eventbus_adapters.sql.locking import lock_letters
 from eventbus_adapters.sql.statements import Statement
 from eventbus_dlq import moves
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
@@ -31,8 +30,11 @@ _LEASED = Statement(
 _CLOCK = Statement("SELECT {clock} AS now_us")
 
 
-def leased(connection: Connection, *, now: datetime, judges: bool) -> list[Leased]:
-    """Return the letters that are running; where the database ``judges`` leases, the expired ones."""
+def leased(connection: Connection, *, now: datetime, judges: bool, owner: str | None) -> list[Leased]:
+    """Return the letters that are running, or those of ``owner``.
+
+    Where the database ``judges`` leases, and no owner is named, they are the expired ones.
+    """
     rows = _LEASED.run(connection, now_us=microseconds(now))
     return [
         Leased(
@@ -40,10 +42,10 @@ def leased(connection: Connection, *, now: datetime, judges: bool) -> list[Lease
             token=row.token,
             lease_until=moment_of(row.lease_us),
             owner=row.lease_owner or "",
-            expired=True if judges else None,
+            expired=bool(row.expired) if judges else None,
         )
         for row in rows
-        if row.expired or not judges
+        if (row.expired or not judges if owner is None else row.lease_owner == owner)
     ]
 
 
@@ -57,7 +59,6 @@ def rescue(
     judges: bool,
 ) -> list[DeadLetter]:
     """Take letters back from owners that have died; return them as they are then."""
-    lock_letters(connection, [it.dead_letter_id for it in leased])
     clock_us = _CLOCK.run(connection, now_us=microseconds(now))[0].now_us if judges else None
     changes = Changes(connection, deltas, now=now)
     rows = rows_by_ids(connection, [it.dead_letter_id for it in leased])

@@ -89,11 +89,14 @@ class OnSqlite:
 
     async def stop(self) -> None:
         """Finish what was handed over, then end every thread."""
-        stopped = [waiter() for _ in range(1 + THREADS)]
-        self.writer.stop(stopped[0])
-        self.readers.stop(stopped[1:])
-        for waiting in stopped:
-            await waiting.wait()
+        written, read = waiter(), [waiter() for _ in range(THREADS)]
+        self.readers.stop(read)
+        try:
+            for waiting in read:
+                await waiting.wait()
+        finally:  # the writer's connection is the last, else the write-ahead log would stay behind
+            self.writer.stop(written)
+        await written.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session, scoped_session
 
 from eventbus_adapters.sql.adding import accept
 from eventbus_adapters.sql.counts import Deltas
+from eventbus_adapters.sql.inserting import lines_of
+from eventbus_adapters.sql.locking import lock
+from eventbus_adapters.sql.postgres.failures import state_of
 from eventbus_dlq.errors import InvalidSession
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from eventbus_dlq.store import Kept
 
 _AUTOCOMMIT = "AUTOCOMMIT"
+_ABORTED = "25P02"  # PostgreSQL's word for a transaction in which a statement has failed
+_FAILED = "the session's transaction has failed; roll it back first"
 
 
 class Guest:
@@ -68,15 +73,16 @@ class Guest:
     def _enter(self, session: Session) -> Sequence[Kept]:
         with self._told():
             connection = _connection_of(session)
-            self._check(connection)
+            self._check(session, connection)
             with _all_or_nothing(connection):
                 deltas = Deltas()
+                lock(connection, lines_of(self._rows), ())
                 kept = accept(connection, deltas, self._deliveries, self._rows)
                 deltas.write(connection)
         self._after_commit.note(session, connection)
         return kept
 
-    def _check(self, connection: Connection) -> None:
+    def _check(self, session: Session, connection: Connection) -> None:
         dialect = connection.dialect.name
         if dialect != self._home.dialect:
             raise InvalidSession(
@@ -84,6 +90,8 @@ class Guest:
                 "one; give both the same database, or publish without session="
             )
         _refuse_autocommit(connection)
+        if not self._after_commit.has_work(session):  # which has begun a transaction
+            _refuse_savepoint_that_commits(connection)
         ordered = any(it.ordering_key is not None for it in self._deliveries)
         self._home.check(connection, ordered=ordered)
 
@@ -94,6 +102,8 @@ class Guest:
         except InvalidRequestError as error:  # closed, without a database, used by two tasks at once
             raise InvalidSession(f"the session cannot take deliveries in: {error}") from error
         except (SQLAlchemyError, OSError) as error:
+            if state_of(error) == _ABORTED:
+                raise InvalidSession(_FAILED) from error
             raise self._home.unavailable(error) from error
 
 
@@ -131,7 +141,7 @@ def _synchronous(session: Any) -> Session:
 
 def _connection_of(session: Session) -> Connection:
     if not session.is_active:
-        raise InvalidSession("the session's transaction has failed; roll it back first")
+        raise InvalidSession(_FAILED)
     return session.connection()
 
 
@@ -149,6 +159,24 @@ def _refuse_autocommit(connection: Connection) -> None:
         raise InvalidSession(
             "the session is in AUTOCOMMIT, so a rollback would not take the deliveries back; give it an "
             "engine with another isolation_level, or publish without session="
+        )
+
+
+def _refuse_savepoint_that_commits(connection: Connection) -> None:
+    """Refuse a savepoint around which sqlite3 has begun no transaction, as far as one can know.
+
+    Left to itself it begins one before the first write, and not before a savepoint, whose release is the
+    commit then. Nothing tells whether there was a write.
+    """
+    if connection.dialect.name != "sqlite" or not connection.in_nested_transaction():
+        return
+    driver: Any = connection.connection.driver_connection
+    if driver.isolation_level is not None and getattr(driver, "autocommit", None) is not False:
+        raise InvalidSession(
+            "the session is in a savepoint, and sqlite3 may have begun no transaction around it: its release "
+            "would commit the deliveries, whatever becomes of the session; publish outside of the savepoint, "
+            "or have the engine begin transactions by itself, as SQLAlchemy's documentation of the SQLite "
+            "dialect says under 'Enabling Non-Legacy SQLite Transactional Modes'"
         )
 
 

@@ -1,4 +1,7 @@
-"""``settle``: first runs that succeeded are deleted together; what is kept is read, moved and written."""
+"""``settle``: first runs that succeeded are deleted together, the others recorded in their rows.
+
+What has a place in a sequence is read, moved and written.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.claims import Held, before_of
 from eventbus_adapters.sql.counts import COUNTED
 from eventbus_adapters.sql.loading import storable
-from eventbus_adapters.sql.locking import lock_letters
-from eventbus_adapters.sql.statements import Statement
+from eventbus_adapters.sql.recording import record
+from eventbus_adapters.sql.statements import Padded
 from eventbus_dlq import moves
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Lease, Settlement
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from eventbus_adapters.sql.counts import Deltas
 
 _FORGOTTEN: tuple[str, ...] = ("id", "token", "ordering_key", "waits", *COUNTED)
-_FORGET = Statement(
+_COUNTED = len(_FORGOTTEN) - len(COUNTED)  # where they begin
+_FORGET = Padded(
     """WITH wanted (known_id, known_token) AS (VALUES {rows})
     DELETE FROM {letters} WHERE seq IN (
         SELECT seq FROM wanted CROSS JOIN {letters}
@@ -38,17 +42,24 @@ def settle(
     connection: Connection, deltas: Deltas, settlements: Sequence[Settlement], *, now: datetime
 ) -> list[Lease]:
     """Record how claimed runs ended; return the leases that were lost."""
-    lock_letters(connection, [it.lease.dead_letter_id for it in settlements])
     changes = Changes(connection, deltas, now=now)
     forgotten = _forget(connection, deltas, changes, settlements)
-    left = [it.lease for it in settlements if it.lease not in forgotten]
-    held = Held(connection, left)
-    unsettled = set(forgotten)
+    if len(forgotten) == len(settlements):
+        changes.write()
+        return []
+    done = forgotten | record(
+        connection, deltas, [it for it in settlements if it.lease not in forgotten], now=now
+    )
+    if len(done) == len(settlements):
+        changes.write()
+        return []
+    held = Held(connection, [it.lease for it in settlements if it.lease not in done])
+    unsettled = set(done)
     lost: list[Lease] = []
     for settlement in settlements:
         if settlement.lease in unsettled:
             unsettled.remove(settlement.lease)
-        elif settlement.lease in forgotten or not _settle(changes, held, settlement, now):
+        elif settlement.lease in done or not _settle(changes, held, settlement, now):
             lost.append(settlement.lease)
     changes.write()
     return lost
@@ -60,19 +71,19 @@ def _forget(
     """Delete what is forgotten, without reading it; return the leases that are done with."""
     first: dict[tuple[str, int], Settlement] = {}
     for it in settlements:
-        first.setdefault((it.lease.dead_letter_id, it.lease.token), it)
+        lease = it.lease
+        first.setdefault((lease.dead_letter_id, lease.token), it)
     wanted = {
         known: it.lease
         for known, it in first.items()
         if it.forget and it.state is DeadLetterState.RESOLVED and storable(known[0], connection)
     }
-    forgotten: set[Lease] = set()
-    for row in _FORGET.over(connection, list(wanted)):
-        was = dict(zip(_FORGOTTEN, row, strict=True))
-        deltas.add(was, -1)
-        changes.left(was)
-        forgotten.add(wanted[row.id, row.token])
-    return forgotten
+    gone = _FORGET.tuples(connection, list(wanted))
+    deltas.take_out([row[_COUNTED:] for row in gone])
+    for row in gone:
+        if row[2] is not None:
+            changes.left(dict(zip(_FORGOTTEN, row, strict=True)))
+    return {wanted[row[:2]] for row in gone}
 
 
 def _settle(changes: Changes, held: Held, settlement: Settlement, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from eventbus_adapters.sql.driver import driver_of
 from eventbus_adapters.sql.tables import (
     IN_SEQUENCE,
     PENDING,
@@ -25,7 +26,7 @@ from eventbus_adapters.sql.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -43,10 +44,12 @@ _EVERYWHERE = {
     "running": str(RUNNING),
     "in_sequence": str(IN_SEQUENCE),
 }
+_SERVERS_CLOCK = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _FRAGMENTS = {
     "sqlite": {
         **_EVERYWHERE,
         "clock": "CAST(:now_us AS BIGINT)",
+        "arriving_lease": "lease_us",
         "sure": "",
         "skip_locked": "",
         "ready": "INDEXED BY eventbus_letters_ready",
@@ -56,7 +59,8 @@ _FRAGMENTS = {
     },
     "postgresql": {
         **_EVERYWHERE,
-        "clock": "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        "clock": _SERVERS_CLOCK,
+        "arriving_lease": f"{_SERVERS_CLOCK} + lease_us - updated_us",
         "sure": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "ready": "",
@@ -68,11 +72,13 @@ _FRAGMENTS = {
 _FRAGMENTS["postgresql by the callers' clock"] = {
     **_FRAGMENTS["postgresql"],
     "clock": _FRAGMENTS["sqlite"]["clock"],
+    "arriving_lease": _FRAGMENTS["sqlite"]["arriving_lease"],
 }
 """Where the dialects differ.
 
-``clock`` is now in microseconds: the caller's, or the server's, which all its clients agree on. The names
-of indexes pin SQLite to them, which without statistics takes any.
+``clock`` is now in microseconds: the caller's, or the server's, which all its clients agree on; by the same
+one the lease of a letter that arrives running is as long as its sender made it. The names of indexes pin
+SQLite to them, which without statistics takes any.
 """
 
 CALLERS_CLOCK = "eventbus_callers_clock"
@@ -93,6 +99,8 @@ class Statement:
         parts: what else stands in braces.
     """
 
+    pads = False
+
     def __init__(self, sql: str, *, row: Sequence[str] = (), **parts: str) -> None:
         self._sql = _PART.sub(lambda found: parts.get(found[1], found[0]), sql)
         self._row = tuple(row)
@@ -105,30 +113,61 @@ class Statement:
         self, connection: Connection, rows: Sequence[tuple[Any, ...]], **values: Any
     ) -> list[Row[*tuple[Any, ...]]]:
         """Execute it over ``rows``; return the rows of all its results."""
+        portions = self._portions(connection, rows)
+        return [row for some in portions for row in self._run(connection, some, values)]
+
+    def tuples(
+        self, connection: Connection, rows: Sequence[tuple[Any, ...]] | None = None, **values: Any
+    ) -> list[tuple[Any, ...]]:
+        """Do the same, over ``rows`` if it takes any; what is returned knows no names, and costs less."""
+        portions = [()] if rows is None else self._portions(connection, rows)
+        driver = driver_of(connection)
+        if driver is None:
+            return [tuple(row) for some in portions for row in self._run(connection, some, values)]
+        found: list[tuple[Any, ...]] = []
+        for some in portions:
+            sql, names = rendered(self._sql, self._row, len(some), "sqlite", "qmark")
+            given = (*chain.from_iterable(some), *[values[it] for it in names])
+            found += driver.execute(sql, given).fetchall()
+        return found
+
+    def _portions(
+        self, connection: Connection, rows: Sequence[tuple[Any, ...]]
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """Yield ``rows`` in as many portions as there are statements to execute."""
         if not rows:
-            return []
+            return
         if connection.dialect.paramstyle == _ARRAYS:
-            return list(self._run(connection, rows, values))
-        found: list[Row[*tuple[Any, ...]]] = []
+            yield rows
+            return
         start = 0
         while start < len(rows):
-            size = min(LARGEST, 1 << (len(rows) - start).bit_length() - 1)
-            found += self._run(connection, rows[start : start + size], values)
+            left = len(rows) - start
+            size = min(LARGEST, 1 << left.bit_length() - 1)
+            if self.pads and size < left < LARGEST:
+                size *= 2
+            padding = [(None,) * len(self._row)] * (size - left)
+            yield [*rows[start : start + size], *padding]
             start += size
-        return found
 
     def _run(
         self, connection: Connection, rows: Sequence[tuple[Any, ...]], values: dict[str, Any]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         dialect = connection.dialect
         name, style = dialect.name, dialect.paramstyle
-        if connection.get_execution_options().get(CALLERS_CLOCK):
+        if name == "postgresql" and connection.get_execution_options().get(CALLERS_CLOCK):
             name = "postgresql by the callers' clock"
         as_arrays = style == _ARRAYS
         sql, names = rendered(self._sql, self._row, 0 if as_arrays else len(rows), name, style)
-        listed = zip(*rows, strict=True) if as_arrays else chain.from_iterable(rows)
+        listed = _columns(rows) if as_arrays else chain.from_iterable(rows)
         result = connection.exec_driver_sql(sql, (*listed, *(values[it] for it in names)))
         return result.all() if result.returns_rows else ()
+
+
+class Padded(Statement):
+    """A statement that a row of NULLs means nothing to: a few may be added, to execute it less often."""
+
+    pads = True
 
 
 @lru_cache(maxsize=512)
@@ -160,6 +199,15 @@ def rendered(
         for _ in range(rows)
     )
     return before + wanted + text, tuple(names)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
+    """Yield the columns of rows as arrays; one that has nothing but NULLs is empty.
+
+    ``unnest`` fills up with NULLs what is shorter than the longest, and no row is NULL throughout.
+    """
+    for column in zip(*rows, strict=True):
+        yield () if column[0] is None and column.count(None) == len(column) else column
 
 
 def mark(paramstyle: str, number: int) -> str:

@@ -159,7 +159,8 @@ class SqlStore:
         then on, and this store and everybody else wait for its end, up to their ``busy_timeout``: keep the
         transaction short. The session itself waits as long as its engine says (``connect_args={"timeout":
         seconds}``). sqlite3 begins no transaction before a savepoint unless the engine is told to, see
-        SQLAlchemy's documentation of the dialect: there the release of a first savepoint commits.
+        SQLAlchemy's documentation of the dialect, and the release of a first savepoint commits then: within
+        one it is refused, unless there are deliveries in the transaction around it.
 
         Raises:
             InvalidSession: it is no ``AsyncSession``, is on another database, in AUTOCOMMIT, finds no tables
@@ -186,7 +187,12 @@ class SqlStore:
         work = partial(
             spooling.import_spool, spool_id=spool_id, writes=tuple(writes), start=start, end=end, now=now
         )
-        return await self._change(work, lambda: f"import {len(writes)} writes of spool {spool_id}")
+        keys = [
+            (it.letter.handler_id, it.letter.ordering_key)
+            for it in writes
+            if it.letter.ordering_key is not None
+        ]
+        return await self._change(work, lambda: f"import {len(writes)} writes of spool {spool_id}", keys=keys)
 
     async def get(self, dead_letter_id: str) -> DeadLetter:
         """Return one letter, whole, or raise ``DeadLetterNotFound``."""
@@ -222,7 +228,7 @@ class SqlStore:
     ) -> Sequence[Claim | Exception]:
         """Take letters for a run; what cannot be claimed has its error in its place."""
         work = partial(claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now)
-        return await self._change(work, lambda: f"claim {dead_letter_ids}")
+        return await self._change(work, lambda: f"claim {dead_letter_ids}", ids=dead_letter_ids)
 
     async def claim_due(
         self,
@@ -256,17 +262,19 @@ class SqlStore:
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
         """Record how claimed runs ended; return the leases that were lost."""
         work = partial(settling.settle, settlements=tuple(settlements), now=now)
-        return await self._change(work, lambda: f"settle {[it.lease for it in settlements]}")
+        ids = [it.lease.dead_letter_id for it in settlements]
+        about = lambda: f"settle {[it.lease for it in settlements]}"  # noqa: E731  # made when it is needed
+        return await self._change(work, about, ids=ids, divisible=True)
 
     async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[Lease]:
         """Give claimed letters back to the state before, uncharged; return the lost leases."""
-        return await self._change(
-            partial(claims.release, leases=tuple(leases), now=now), lambda: f"release {leases}"
-        )
+        work = partial(claims.release, leases=tuple(leases), now=now)
+        ids = [it.dead_letter_id for it in leases]
+        return await self._change(work, lambda: f"release {leases}", ids=ids, divisible=True)
 
-    async def leased(self, *, now: datetime) -> Sequence[Leased]:
+    async def leased(self, *, now: datetime, owner: str | None = None) -> Sequence[Leased]:
         """Return the letters that are running; on PostgreSQL those whose lease has run out."""
-        return await self._read(partial(rescuing.leased, now=now, judges=self.judges_leases))
+        return await self._read(partial(rescuing.leased, now=now, judges=self.judges_leases, owner=owner))
 
     async def rescue(
         self, leased: Sequence[Leased], *, max_crashes: int, now: datetime
@@ -279,7 +287,8 @@ class SqlStore:
             now=now,
             judges=self.judges_leases,
         )
-        return await self._change(work, lambda: f"rescue {[it.dead_letter_id for it in leased]}")
+        ids = [it.dead_letter_id for it in leased]
+        return await self._change(work, lambda: f"rescue {ids}", ids=ids, divisible=True)
 
     async def announce(self, process: Process) -> None:
         """Keep a process's row as it is given, in place of an earlier one of the same id."""
@@ -325,12 +334,14 @@ class SqlStore:
         work = partial(
             verbs.change, dead_letter_id=dead_letter_id, verb=verb, now=now, by=by, note=note, until=until
         )
-        return await self._change(work, lambda: f"{verb} {dead_letter_id}")
+        return await self._change(work, lambda: f"{verb} {dead_letter_id}", ids=[dead_letter_id])
 
     async def delete(self, dead_letter_id: str) -> None:
         """Remove a letter, or raise ``DeadLetterNotFound`` or ``LeaseHeld``."""
         await self._change(
-            partial(verbs.remove, dead_letter_id=dead_letter_id), lambda: f"delete {dead_letter_id}"
+            partial(verbs.remove, dead_letter_id=dead_letter_id),
+            lambda: f"delete {dead_letter_id}",
+            ids=[dead_letter_id],
         )
 
     async def _take_in(self, verb: Literal["add", "accept"], letters: Sequence[DeadLetter]) -> Sequence[Any]:
@@ -367,10 +378,18 @@ class SqlStore:
         running.read(Read(work, waiting))
         return await waiting.wait()
 
-    async def _change(self, work: Callable[[Connection, Deltas], T], about: Callable[[], str]) -> T:
+    async def _change(
+        self,
+        work: Callable[[Connection, Deltas], T],
+        about: Callable[[], str],
+        *,
+        ids: Collection[str] = (),
+        keys: Collection[tuple[str, str]] = (),
+        divisible: bool = False,
+    ) -> T:
         running = self._opened()
         waiting: Waiter[T] = waiter(about)
-        running.write(Change(work, waiting))
+        running.write(Change(work, waiting, ids=ids, keys=keys, divisible=divisible))
         return await waiting.wait()
 
     def _guest(self, deliveries: Sequence[DeadLetter]) -> Guest:

@@ -17,7 +17,7 @@ _SQLITE = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
 _POSTGRES = ("postgresql", "postgres", "postgresql+asyncpg", "postgres+asyncpg")
 _SQLITE_EXAMPLE = "'sqlite+aiosqlite:///file.db' (three slashes: relative to here; four: absolute)"
 _EXAMPLES = f"{_SQLITE_EXAMPLE} or 'postgresql+asyncpg://user:password@host/database'"
-_PASSWORD = re.compile(r"(?<=:)(?!//).*(?=@)")
+_PASSWORD = re.compile(r"(?<=:)(?!//).*(?=@)|(?<=password=)[^&'\"]*")
 
 
 def target_of(url: str) -> Path | URL:
@@ -55,7 +55,13 @@ def secrets_of(url: URL) -> tuple[str, ...]:
 
 
 def _server_of(parsed: URL) -> URL:
-    shown = parsed.set(query={}).render_as_string()
+    plain = parsed.set(query={})
+    if "@" in (parsed.host or ""):  # what the password has behind it is taken for the host
+        said = _shown(plain.render_as_string(hide_password=False))
+        raise ValueError(f"{said} has more than one '@'; write the ones in user and password as %40")
+    shown = plain.render_as_string()
+    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
+        raise ValueError(f"{shown!r} names the port {parsed.port}; write one from 1 to 65535")
     if not parsed.database:
         raise ValueError(f"{shown!r} names no database; write 'postgresql+asyncpg://user@host/database'")
     if any("\x00" in str(part) for part in (parsed.host, parsed.database, parsed.username, parsed.password)):

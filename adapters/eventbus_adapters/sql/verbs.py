@@ -8,7 +8,6 @@ from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.claims import understood
 from eventbus_adapters.sql.decoding import letter_of
 from eventbus_adapters.sql.loading import row_by_id
-from eventbus_adapters.sql.locking import lock_letters
 from eventbus_dlq import moves
 from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import DeadLetter, Verb, check_verb
@@ -46,7 +45,6 @@ def change(
         LeaseHeld: it is running.
         InvalidTransition: its state does not allow the verb, or its row cannot be understood.
     """
-    lock_letters(connection, [dead_letter_id])
     row = _known(connection, dead_letter_id)
     letter = understood(row)
     check_verb(verb, letter.id, letter.state)
@@ -64,7 +62,6 @@ def remove(connection: Connection, deltas: Deltas, dead_letter_id: str) -> None:
         DeadLetterNotFound: no letter has that id.
         LeaseHeld: it is running.
     """
-    lock_letters(connection, [dead_letter_id])
     row = _known(connection, dead_letter_id)
     check_verb(Verb.DELETE, dead_letter_id, letter_of(row).state)
     changes = Changes(connection, deltas, now=None)

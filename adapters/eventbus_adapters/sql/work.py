@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from eventbus_dlq.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy import Connection
 
@@ -34,12 +34,17 @@ class Change:
     """Something to be changed; together with others in one transaction.
 
     ``work`` raises an ``EventBusError`` only before it has written anything. What is ``urgent`` passes
-    the work that waits.
+    the work that waits. The letters of ``ids``, with their sequences, and the sequences of ``keys`` are
+    locked before: no other transaction changes them meanwhile. What is ``divisible`` is not kept waiting for
+    those of another transaction, but refused with ``StoreLocked``.
     """
 
     work: Callable[[Connection, Deltas], Any]
     waiter: Answered[Any]
     urgent: bool = False
+    ids: Collection[str] = ()
+    keys: Collection[tuple[str, str]] = ()
+    divisible: bool = False
 
 
 @dataclass(slots=True)

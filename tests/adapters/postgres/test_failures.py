@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -194,6 +195,23 @@ async def held(store: SqlStore, dead_letter_id: str) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(waiting.block)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)  # it uses asyncpg itself
+async def test_the_locks_of_a_process_that_stands_still_do_not_last(url: str) -> None:
+    async with opened(url, timeout=0.2) as frozen, opened(url, busy_timeout=20) as other:
+        letter = build_letter()
+        await other.add([letter])
+        connection: Any = await frozen._database.connect()  # type: ignore[attr-defined]  # asyncpg's
+        if connection.get_server_version().major < 17:
+            connection.terminate()
+            pytest.skip("older servers cannot limit a transaction that counts as busy")
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT 1 FROM eventbus_dead_letters FOR UPDATE")
+        await connection.prepare("SELECT 1")  # the server waits for the rest, and is not idle
+        with anyio.fail_after(10):
+            await other.delete(letter.id)
+        connection.terminate()
+
+
 async def test_a_statement_that_takes_too_long_is_ended(url: str) -> None:
     async with opened(url, timeout=0.2) as store:
 
@@ -335,6 +353,7 @@ async def test_a_transaction_that_its_server_ended_is_tried_again(url: str) -> N
 async def test_a_connection_whose_settings_are_refused_is_not_kept(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventbus_adapters.sql.postgres.database._SETTINGS", "SELECT $1, $2, $3, nonsense")
+    settings = "SELECT $1, $2, $3, $4, nonsense"
+    monkeypatch.setattr("eventbus_adapters.sql.postgres.database._SETTINGS", settings)
     with pytest.raises(StoreUnavailable, match="nonsense"):
         await SqlStore(url).open()

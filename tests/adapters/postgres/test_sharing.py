@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.postgres_server import Schemas
 from eventbus_adapters.sql import SqlStore
 from eventbus_adapters.sql.batches import Batches
 from eventbus_adapters.sql.folding import fold
+from eventbus_adapters.sql.postgres.database import Transactions
 from eventbus_dlq.errors import DeadLetterNotFound, StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState, Verb
 from eventbus_dlq.query import DeadLetterQuery
@@ -187,6 +190,47 @@ async def test_an_open_that_is_cancelled_leaves_no_thread(url: str) -> None:
         if thread.name.startswith("eventbus-postgres"):
             thread.join(5)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio starts tasks in any order
+async def test_transactions_that_cross_never_wait_for_each_other(
+    store: SqlStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores change two sequences, one of them in the other order, each in one transaction."""
+    interrupted: list[Exception] = []
+
+    def repeats(self: Transactions, error: Exception, tries: int) -> bool:
+        interrupted.append(error)
+        return False
+
+    monkeypatch.setattr(Transactions, "repeats", repeats)
+    other = SqlStore(url)
+    await other.open()
+    first, second = (build_letter(ordering_key=key) for key in ("acme", "globex"))
+    await store.add([first, second])
+    gathered, meeting = threading.Event(), threading.Barrier(2)
+
+    def gather(*_: Any) -> None:
+        assert gathered.wait(10)
+
+    def meet(*_: Any) -> None:
+        with suppress(threading.BrokenBarrierError):  # the other one waits until this one is done
+            meeting.wait(0.5)
+
+    async def change(theirs: SqlStore, *ids: str) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(theirs._change, gather, str)
+            for dead_letter_id in ids:
+                tasks.start_soon(partial(theirs.change, dead_letter_id, Verb.SNOOZE, now=NOW, until=NOW))
+                tasks.start_soon(theirs._change, meet, str)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(change, store, first.id, second.id)
+        tasks.start_soon(change, other, second.id, first.id)
+        await anyio.wait_all_tasks_blocked()
+        gathered.set()
+    await other.close()
+    assert not interrupted
 
 
 async def test_counters_are_the_same_before_and_after_a_fold(

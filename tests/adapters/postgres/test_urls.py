@@ -34,6 +34,10 @@ async def test_every_scheme_means_the_same_database(scheme: str, url: str) -> No
         ("postgresql://ann:s3cret@db:notaport/shop", "not a database URL"),
         ("postgresql+psycopg://ann:s3cret@db/shop", "through asyncpg"),
         ("postgresql://ann:s3cret@[::1/shop", "not a database URL"),
+        ("postgresql:/db/shop?user=ann&password=s3cret&sslmode=require", "not a database URL"),
+        ("postgresql://ann:not@s3cret@db/shop?password=s3cret", "more than one '@'; write the ones in user"),
+        ("postgresql://ann:s3cret@db:99999/shop", "names the port 99999; write one from 1 to 65535"),
+        ("postgresql://ann:s3cret@db:0/shop", "names the port 0; write one"),
     ],
 )
 def test_a_url_that_names_no_database_is_refused_without_its_password(url: str, says: str) -> None:
@@ -69,10 +73,20 @@ def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
         SqlStore("postgresql://db/shop")
 
 
-@pytest.mark.parametrize("parameter", ["sslmode=nonsense", "target_session_attrs=nonsense"])
-async def test_a_parameter_that_asyncpg_refuses_needs_a_person(url: str, parameter: str) -> None:
-    with pytest.raises(StoreUnavailable) as caught:
+@pytest.mark.parametrize("parameter", ["sslmode=nonsense", "target_session_attrs=nonsense", "nonsense=1"])
+async def test_a_parameter_that_is_refused_needs_a_person(url: str, parameter: str) -> None:
+    with pytest.raises(
+        StoreUnavailable, match=r"refuses a parameter .*; correct the ones in its URL"
+    ) as caught:
         await SqlStore(f"{url}&{parameter}").open()
+    assert not caught.value.retryable
+
+
+async def test_a_server_without_encryption_says_so_when_it_is_asked_for(
+    running_server: PrivateServer,
+) -> None:
+    with pytest.raises(StoreUnavailable, match=r"offers no encrypted connection .*another sslmode") as caught:
+        await SqlStore(f"{running_server.tcp_url()}?sslmode=require").open()
     assert not caught.value.retryable
 
 

@@ -114,6 +114,27 @@ async def test_text_that_is_not_utf_8_is_shown_with_replacements(
     assert item.note == "a\ufffdb"
 
 
+async def test_text_that_is_not_utf_8_keeps_nothing_from_being_run(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    odd, plain = build_delivery(), build_delivery()
+    await store.accept([odd, plain])
+    by_hand.execute(
+        "UPDATE eventbus_dead_letters SET source = CAST(x'61ff62' AS TEXT) WHERE id = ?", (odd.id,)
+    )
+    for _ in range(2):
+        claims = await store.claim_due(
+            {"billing.charge": 2},
+            states={DeadLetterState.ACCEPTED},
+            limit=2,
+            owner="w",
+            lease=30,
+            now=after(1),
+        )
+        assert {it.letter.source for it in claims} == {"a\ufffdb", plain.source}
+        assert await store.release([it.lease for it in claims], now=after(2)) == []
+
+
 async def test_a_failure_that_arrives_for_a_broken_row_replaces_it(
     store: SqlStore, by_hand: sqlite3.Connection
 ) -> None:

@@ -31,10 +31,15 @@ if TYPE_CHECKING:
 READERS = 4
 """How many reads run at a time."""
 
-_CONNECTIONS = READERS + 3  # the writer, the heartbeats and the upkeep have one each
+PATIENT_WRITERS = 2
+"""How many jobs at a time wait for a sequence that somebody else has locked."""
+
+# what arrives, what changes, the heartbeats and the upkeep have one each
+_CONNECTIONS = READERS + PATIENT_WRITERS + 4
 _MAX_SECONDS = 2_000_000.0  # PostgreSQL counts milliseconds in 31 bits
 _MS = 1_000
 _REPEATS = 3
+_STATEMENTS = 3  # so many times what a statement may take, a whole transaction may
 _GRACE = 1.0  # seconds: when a statement takes too long, the server is to say so itself
 _SETTINGS = """
 SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
@@ -43,7 +48,9 @@ SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2
     set_config('tcp_keepalives_count', '4', false),
     CASE WHEN $3 THEN set_config('synchronous_commit', 'off', false)
          WHEN current_setting('synchronous_commit') = 'off'
-         THEN set_config('synchronous_commit', 'on', false) END
+         THEN set_config('synchronous_commit', 'on', false) END,
+    CASE WHEN CAST(current_setting('server_version_num') AS INT) >= 170000
+         THEN set_config('transaction_timeout', $4, false) END
 """
 
 
@@ -62,7 +69,9 @@ class PostgresDatabase:
         url: where it is; asyncpg reads it, with everything that libpq knows as a parameter.
         synchronous: ``NORMAL`` does not wait for the server's disk.
         busy_timeout: seconds to wait for a lock that another transaction holds.
-        timeout: seconds to wait for a connection, and for each statement.
+        timeout: seconds to wait for a connection, and for each statement. Three times as long after its
+            beginning PostgreSQL 17 ends a transaction: else the locks of a process that stands still between
+            parsing a statement and running it, which counts as busy, would last until it dies.
 
     Attributes:
         callers_clock: True to measure leases by the ``now`` of the callers instead of by the server's
@@ -102,6 +111,7 @@ class PostgresDatabase:
                 str(max(1, round(self._timeout * _MS))),
                 str(round(self._busy_timeout * _MS)),
                 self._synchronous == "NORMAL",
+                str(max(1, round(min(self._timeout * _STATEMENTS, _MAX_SECONDS) * _MS))),
             )
         except BaseException:
             connection.terminate()

@@ -44,21 +44,31 @@ _LOCKED = Meaning(
 )
 _REJECTED = Meaning("refuses the login", "check user, password and pg_hba.conf", False)
 _NO_TABLES = Meaning("misses tables or columns", "run 'eventbus db upgrade'", False)
-_READ_ONLY = Meaning(
+READ_ONLY = Meaning(
     "is read-only", "connect to the primary, or add target_session_attrs=read-write to the URL", True
+)
+_NO_SCHEMA = Meaning(
+    "has no schema for the tables",
+    "make the schema that search_path names, and grant this role USAGE and CREATE on it",
+    False,
+)
+_PARAMETERS = Meaning("refuses a parameter", "correct the ones in its URL", False)
+_NO_TLS = Meaning(
+    "offers no encrypted connection", "set it up for TLS, or choose another sslmode in the URL", False
 )
 _UNKNOWN = Meaning("failed", "see the cause", False, at_fault=False)
 
 # By SQLSTATE, or by its first two characters: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_STATE = {
     "08": _LOST,
-    "25006": _READ_ONLY,
+    "25006": READ_ONLY,
     "25P03": _LOST,  # the server gave up waiting for this process in the middle of a transaction
     "28": _REJECTED,
     "3D000": Meaning("does not exist", "create the database, or name another one", False),
-    "3F000": _NO_TABLES,
+    "3F000": _NO_SCHEMA,
     "40": _CONFLICT,
     "42501": Meaning("may not be used by this role", "grant it the rights on schema and tables", False),
+    "42704": _PARAMETERS,
     "42P01": _NO_TABLES,
     "42703": _NO_TABLES,
     "53100": Meaning("cannot grow, its disk is full", "free some space; nothing was changed", True),
@@ -94,12 +104,18 @@ def meaning_of(error: BaseException) -> Meaning:
         return _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or _UNKNOWN
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Meaning("has a certificate that is not trusted", "check sslmode and sslrootcert", False)
+    if type(cause) is ConnectionError and "SSL" in str(
+        cause
+    ):  # asyncpg's; other losses have types of their own
+        return _NO_TLS
     if isinstance(cause, TimeoutError):
         return _SLOW
     if isinstance(cause, OSError):
         return _REFUSED
     if type(cause).__name__ in {"InterfaceError", "InternalClientError"}:  # asyncpg's, not imported for it
         return _LOST
+    if type(cause).__name__ == "ClientConfigurationError":
+        return _PARAMETERS
     return _UNKNOWN
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from eventbus_dlq.errors import StoreUnavailable
@@ -41,14 +42,17 @@ class Inbox(Generic[J]):
             if self._closed:
                 raise StoreUnavailable(f"the dead-letter store {self._database} is closed; open it first")
             self._jobs.append(job)
+            calls = self._calls()
+        if calls:
             self._call()
 
     def close(self) -> None:
         """Refuse further jobs; takers get what was put in before, and then None."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._call()
+            calls = not self._closed and self._calls()
+            self._closed = True
+        if calls:
+            self._call()
 
     async def take(self) -> J | None:
         """Wait for the next job; None when there will be none any more."""
@@ -71,9 +75,14 @@ class Inbox(Generic[J]):
             waiting.append(job)
         return waiting
 
+    def _calls(self) -> bool:
+        """Take note that the loop is called; one call does for all that comes until it is there."""
+        called, self._called = self._called, True
+        return not called
+
     def _call(self) -> None:
-        if not self._called:  # one call into the loop for all that comes until it is there
-            self._called = True
+        """Call into the loop: without the lock, for which its thread would wait meanwhile."""
+        with suppress(RuntimeError):  # closed behind us: it has seen the job
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:

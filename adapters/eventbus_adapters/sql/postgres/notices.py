@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
+from eventbus.log import Log
 from eventbus_adapters.sql.postgres.driver import errors
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from eventbus_adapters.sql.postgres.database import PostgresDatabase
     from eventbus_adapters.sql.postgres.driver import Driver
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 CHANNEL = "'eventbus_' || CAST(CAST('eventbus_meta' AS regclass) AS oid)"
 """SQL for the name of the channel: the table's own number tells schemas of one database apart."""
@@ -43,6 +42,7 @@ class Notices:
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._listens = False
+        self._told_of_loss = False
 
     def tell(self) -> None:
         """Have the other processes told that something became claimable."""
@@ -71,7 +71,7 @@ class Notices:
                     self._listens = False
                     connection.terminate()
             except errors() as error:
-                _log.info("store.notices_lost", error=str(self._database.unavailable(error)))
+                self._tell_of_loss(error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -81,6 +81,7 @@ class Notices:
         connection.add_termination_listener(lambda _: self._news.set())
         await connection.add_listener(channel, self._heard)
         self._listens = True
+        self._told_of_loss = False
         self._call()  # what was told before was not heard
         while not connection.is_closed():
             try:
@@ -92,6 +93,12 @@ class Notices:
             await connection.execute("SELECT pg_notify($1, '')", channel)
             self._news.clear()
             await asyncio.sleep(_SPACING)
+
+    def _tell_of_loss(self, error: BaseException) -> None:
+        """Log that work is found by asking alone: once, until somebody listens again."""
+        if not self._told_of_loss:
+            _log.info("store.notices_lost", error=str(self._database.unavailable(error)))
+        self._told_of_loss = True
 
     def _heard(self, connection: Any, sender: int, _channel: str, _payload: object) -> None:
         if sender != connection.get_server_pid():

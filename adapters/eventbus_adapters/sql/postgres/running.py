@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.util import greenlet_spawn
 
 from eventbus.errors import EventBusError
-from eventbus_adapters.sql.batches import MAX_ROWS, Batches, WriteJob, size_of
+from eventbus_adapters.sql.batches import HELD_UP, MAX_ROWS, Batches, WriteJob, size_of
 from eventbus_adapters.sql.bridge import Failed, deliver, waiter
 from eventbus_adapters.sql.homes import Home, PostgresHome
 from eventbus_adapters.sql.portable import fit
-from eventbus_adapters.sql.postgres.database import READERS, PostgresDatabase, Transactions, Unreachable
+from eventbus_adapters.sql.postgres.database import (
+    PATIENT_WRITERS,
+    READERS,
+    PostgresDatabase,
+    Transactions,
+    Unreachable,
+)
 from eventbus_adapters.sql.postgres.inbox import Inbox
 from eventbus_adapters.sql.postgres.notices import Notices
+from eventbus_adapters.sql.postgres.rights import check_rights
 from eventbus_adapters.sql.postgres.upkeep import Upkeep
 from eventbus_adapters.sql.schema import prepare
 from eventbus_adapters.sql.work import Change
 from eventbus_dlq.errors import StoreUnavailable
+from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
     from eventbus_adapters.sql.bridge import Waiter
     from eventbus_adapters.sql.counts import Deltas
-    from eventbus_adapters.sql.work import Read
+    from eventbus_adapters.sql.work import Add, Read
 
 _ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ"}  # a fold between two looks would count twice
 _PATIENCE = 2.0  # seconds that closing the connections may take
@@ -46,9 +54,11 @@ class OnPostgres:
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
         self._loop = asyncio.new_event_loop()
+        self._claimed: Inbox[WriteJob] = Inbox(self._loop, database)
         self._writes: Inbox[WriteJob] = Inbox(self._loop, database)
         self._reads: Inbox[Read] = Inbox(self._loop, database)
         self._beats: Inbox[WriteJob] = Inbox(self._loop, database)
+        self._held_up: Inbox[WriteJob] = Inbox(self._loop, database)
         self._notices = Notices(database)
         self._upkeep = Upkeep()
         self.read = self._reads.put
@@ -77,9 +87,15 @@ class OnPostgres:
         return running
 
     def write(self, job: WriteJob) -> None:
-        """Hand over a write; what is urgent has a connection of its own."""
-        urgent = isinstance(job, Change) and job.urgent
-        (self._beats if urgent else self._writes).put(job)
+        """Hand over a write.
+
+        What is urgent has a connection of its own, and so has what is claimed as it arrives: nobody but
+        its owner can do anything with it. All else happens in the order in which it was handed over.
+        """
+        if isinstance(job, Change):
+            (self._beats if job.urgent else self._writes).put(job)
+        else:
+            (self._claimed if _is_claimed(job) else self._writes).put(job)
 
     def on_work(self, wake: Callable[[], None] | None) -> None:
         """Call ``wake`` when another process may have made something claimable."""
@@ -98,6 +114,7 @@ class OnPostgres:
         await stopped.wait()
 
     def _close(self) -> None:
+        self._claimed.close()
         self._writes.close()
         self._reads.close()
         self._beats.close()
@@ -107,7 +124,13 @@ class OnPostgres:
             self._loop.run_until_complete(self._serve(opened))
         finally:
             self._loop.close()
-            for inbox in (self._writes, self._beats, self._reads):  # after a fault of this code alone
+            for inbox in (
+                self._claimed,
+                self._writes,
+                self._beats,
+                self._held_up,
+                self._reads,
+            ):  # after a fault of this code alone
                 _refuse(
                     inbox, lambda: StoreUnavailable(f"the dead-letter store {self._database} has stopped")
                 )
@@ -128,8 +151,8 @@ class OnPostgres:
             ]
             reading = Transactions(self._database, engine.sync_engine.execution_options(**_ONE_SNAPSHOT))
             await asyncio.gather(
-                self._write_all(self._writes, transactions),
-                self._write_all(self._beats, transactions),
+                self._write_to_the_end(transactions),
+                *(self._write_patiently(transactions) for _ in range(PATIENT_WRITERS)),
                 *(self._read_all(reading) for _ in range(READERS)),
             )
             for task in aside:
@@ -141,13 +164,36 @@ class OnPostgres:
                 await asyncio.wait_for(engine.dispose(), _PATIENCE)
             await self._database.cut()
 
+    async def _write_to_the_end(self, transactions: Transactions) -> None:
+        """Write until nothing comes any more; then, what is held up has all been handed on."""
+        try:
+            inboxes = (self._claimed, self._writes, self._beats)
+            await asyncio.gather(*(self._write_all(it, transactions) for it in inboxes))
+        finally:
+            self._held_up.close()
+
     async def _write_all(self, inbox: Inbox[WriteJob], transactions: Transactions) -> None:
-        batches = Batches(transactions, self._committed)
+        """Write what comes; a transaction of the application's own, however long, holds up nothing else."""
+        batches = Batches(transactions, self._committed, waits=False)
         while (job := await inbox.take()) is not None:
             jobs = _gathered(inbox, job)
             outcomes = await greenlet_spawn(batches.commit, jobs)
-            deliver([(it.waiter, outcome) for it, outcome in zip(jobs, outcomes, strict=True)])
+            told: list[tuple[Any, Any]] = []
+            for it, outcome in zip(jobs, outcomes, strict=True):
+                if outcome is HELD_UP:
+                    self._held_up.put(it)
+                else:
+                    told.append((it.waiter, outcome))
+            if told:
+                deliver(told)
             self._fail_others(inbox, outcomes[-1])
+
+    async def _write_patiently(self, transactions: Transactions) -> None:
+        """Write what has to wait for somebody else, each by itself."""
+        batches = Batches(transactions, self._committed)
+        while (job := await self._held_up.take()) is not None:
+            (outcome,) = await greenlet_spawn(batches.commit, [job])
+            deliver([(job.waiter, outcome)])
 
     def _committed(self, deltas: Deltas, appended: int) -> None:
         if deltas.accepts:
@@ -166,6 +212,10 @@ class OnPostgres:
             _refuse(inbox, lambda: self._database.unavailable(outcome.error))
 
 
+def _is_claimed(job: Add) -> bool:
+    return job.verb == "accept" and all(letter.state is DeadLetterState.RUNNING for letter in job.letters)
+
+
 def _refuse(inbox: Inbox[Any], error: Callable[[], Exception]) -> None:
     """Answer every job that waits with an error, a new one for each."""
     waiting = inbox.take_everything()
@@ -176,6 +226,7 @@ def _refuse(inbox: Inbox[Any], error: Callable[[], Exception]) -> None:
 def _prepare(transactions: Transactions, database: PostgresDatabase) -> None:
     with transactions.transaction() as connection:
         database.identity = prepare(connection, database)
+        check_rights(connection, database)
         fit(connection)
 
 

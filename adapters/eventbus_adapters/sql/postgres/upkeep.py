@@ -6,15 +6,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import structlog
 from sqlalchemy.util import greenlet_spawn
 
+from eventbus.log import Log
 from eventbus_adapters.sql.folding import FOLDED, fold
 
 if TYPE_CHECKING:
     from eventbus_adapters.sql.postgres.database import Transactions
 
-_log = structlog.get_logger("eventbus")
+_log = Log()
 
 _SECONDS = 20.0
 _ROWS = 2_000

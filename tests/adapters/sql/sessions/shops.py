@@ -69,3 +69,10 @@ class Hand:
     async def savepoint(self) -> Any:
         """Begin a savepoint; return what commits or rolls it back."""
         return await self.do("begin_nested")
+
+
+async def ended(savepoint: Any, how: str) -> None:
+    """Commit or roll back a savepoint."""
+    called = getattr(savepoint, how)()
+    if hasattr(called, "__await__"):
+        await called

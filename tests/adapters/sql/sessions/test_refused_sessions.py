@@ -11,11 +11,11 @@ import pytest
 from anyio import to_thread
 from letters import build_delivery
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, sessionmaker
 from tests.adapters.sql.places import place_of
-from tests.adapters.sql.sessions.shops import Hand, Opening, Order, Shop
+from tests.adapters.sql.sessions.shops import Hand, Opening, Order, Shop, ended
 
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq.errors import InvalidSession, StoreUnavailable
@@ -150,6 +150,39 @@ async def test_a_failed_session(shop: Shop, opening: Opening) -> None:
     await refuses(shop, hand, "roll it back first")
     await hand.do("rollback")
     assert await hand.accept(build_delivery())
+
+
+async def test_a_transaction_in_which_a_statement_has_failed(shop: Shop, opening: Opening) -> None:
+    hand = await opening()
+    with pytest.raises(DBAPIError):
+        await hand.do("execute", text("SELECT nothing FROM nowhere"))
+    if shop.place.kind == "postgres":  # there nothing more can be done in it
+        await refuses(shop, hand, "roll it back first")
+        await hand.do("rollback")
+    assert await hand.accept(build_delivery())
+
+
+async def test_a_savepoint_whose_release_may_commit(shop: Shop, opening: Opening) -> None:
+    """SQLAlchemy leaves it to sqlite3 to begin transactions, and that begins none before a savepoint."""
+    hand = await opening(plain=True)
+    savepoint = await hand.savepoint()
+    if shop.place.kind == "sqlite":
+        await refuses(shop, hand, "in a savepoint, and sqlite3 may have begun no transaction around it")
+    else:
+        assert await hand.accept(build_delivery())
+    await ended(savepoint, "commit")
+    await hand.do("rollback")
+    assert await shop.total() == 0
+
+
+async def test_a_savepoint_in_a_transaction_that_has_deliveries_already(shop: Shop, opening: Opening) -> None:
+    hand = await opening(plain=True)
+    assert await hand.accept(build_delivery())
+    savepoint = await hand.savepoint()
+    assert await hand.accept(build_delivery())
+    await ended(savepoint, "commit")
+    await hand.do("rollback")
+    assert await shop.total() == 0
 
 
 async def test_a_session_that_is_closed_for_good(shop: Shop, opening: Opening) -> None:

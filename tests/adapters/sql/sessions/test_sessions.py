@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from anyio import to_thread
@@ -12,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from tests.adapters.sql.places import begin_for_savepoints
-from tests.adapters.sql.sessions.shops import Hand, Opening, Order, Shop
+from tests.adapters.sql.sessions.shops import Hand, Opening, Order, Shop, ended
 
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState
@@ -162,12 +161,6 @@ async def test_a_savepoint_without_deliveries_is_none_of_our_business(shop: Shop
     await hand.do("commit")
     assert shop.woken == ["woken"]
     assert await shop.kept() == {delivery.id}
-
-
-async def ended(savepoint: Any, how: str) -> None:
-    called = getattr(savepoint, how)()
-    if hasattr(called, "__await__"):
-        await called
 
 
 async def test_a_session_that_has_joined_a_transaction_wakes_nobody_before_its_end(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""The short way from a row to a letter, for deliveries that have never failed: most of what is claimed.
+"""The short way from a whole row to a letter, for rows as the store writes them: all but very few.
 
 It reads only what is beyond doubt and gives up on everything else; ``decoding`` reads every row.
 """
@@ -8,30 +8,40 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
 from sqlalchemy import Integer, LargeBinary
 
+from eventbus.classify import Category, Kind, Route
+from eventbus.failure import ErrorRecord
 from eventbus_adapters.sql.decoding import (
     UNREADABLE,
+    causes_of,
     checked_letter_of,
     headers_of,
+    history_of,
     mapping_of,
     moment_of,
     policy_of,
     texts_of,
 )
 from eventbus_adapters.sql.tables import letters
+from eventbus_dlq.capture import make_letter
 from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from eventbus.failure import CauseRecord
+
 COLUMNS = tuple(column.name for column in letters.columns)
 """The columns of a whole row, in their order."""
 
-_ERROR, _HISTORY = COLUMNS.index("error"), COLUMNS.index("history")
 _STATES = {str(state): state for state in DeadLetterState}
 _REASONS: dict[str | None, Reason | None] = {None: None, **{str(reason): reason for reason in Reason}}
+_KINDS = {str(kind): kind for kind in Kind}
+_CATEGORIES = {str(category): category for category in Category}
+_ROUTES = {str(route): route for route in Route}
 _moment = lru_cache(maxsize=1_024)(moment_of)
 
 
@@ -54,15 +64,15 @@ def letter_of_values(values: Sequence[Any]) -> DeadLetter:
     Raises:
         BrokenRowError: it cannot be understood.
     """
-    if values[_ERROR] == b"null" and values[_HISTORY] == b"[]" and _is_plain(tuple(map(type, values))):
+    if _is_plain(tuple(map(type, values))):
         try:
-            return _fresh(values)
+            return _plain(values)
         except UNREADABLE:
             pass  # what is wrong with it is said below
     return checked_letter_of(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _fresh(values: Sequence[Any]) -> DeadLetter:
+def _plain(values: Sequence[Any]) -> DeadLetter:
     (
         _,
         id_,
@@ -97,27 +107,30 @@ def _fresh(values: Sequence[Any]) -> DeadLetter:
         waits,
         _,
         fingerprint,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
+        error_type,
+        error_message,
+        error_code,
+        kind,
+        category,
+        route,
         redelivery,
         tags,
         headers,
         annotations,
         payload,
-        _,
-        _,
+        wide_error,
+        history,
     ) = values
-    return DeadLetter(
+    error: ErrorRecord | None = None
+    if kind or wide_error != b"null":
+        error = _error(error_type, error_message, error_code, kind, category, route, wide_error)
+    return make_letter(
         id=id_,
         event_id=event_id,
         event_name=event_name,
         event_version=event_version,
         payload_json=payload,
-        occurred_at=_moment(occurred_us),
+        occurred_at=moment_of(occurred_us),
         handler_id=handler_id,
         tenant=tenant,
         user_id=user_id,
@@ -126,7 +139,7 @@ def _fresh(values: Sequence[Any]) -> DeadLetter:
         source=source,
         ordering_key=ordering_key,
         priority=priority,
-        headers=headers_of(headers),
+        headers={} if headers == b"{}" else headers_of(headers),
         tags=texts_of(tags),
         annotations=mapping_of(annotations),
         redelivery=policy_of(redelivery),
@@ -146,9 +159,49 @@ def _fresh(values: Sequence[Any]) -> DeadLetter:
         lease_owner=lease_owner,
         lease_until=_moment_or_none(lease_us),
         waits=waits == 1,
-        error=None,
-        history=(),
+        error=error,
+        history=() if history == b"[]" else history_of(history, error),
     )
+
+
+def error_of_values(values: Sequence[Any]) -> ErrorRecord | None:
+    """Return the error in the columns from ``error_type`` to ``route`` and the wide one; None if broken."""
+    try:
+        return _error(*values)
+    except UNREADABLE:
+        return None
+
+
+def _error(
+    error_type: str,
+    shown: str,
+    code: str | None,
+    kind: str,
+    category: str,
+    route: str,
+    wide_error: bytes,
+) -> ErrorRecord:
+    message, traceback, causes = _wide(wide_error)
+    return ErrorRecord(
+        error_type,
+        shown if message is None else message,
+        traceback,
+        code,
+        _KINDS[kind],
+        _CATEGORIES[category],
+        _ROUTES[route],
+        causes,
+    )
+
+
+@lru_cache(maxsize=64)
+def _wide(value: bytes) -> tuple[str | None, str, tuple[CauseRecord, ...]]:
+    """Return message, traceback and causes; cached, because failures come in floods of the same."""
+    wide = from_json(value)
+    message, traceback = wide["message"], wide["traceback"]
+    if not isinstance(traceback, str) or not isinstance(message, str | None):
+        raise TypeError(value)
+    return message, traceback, causes_of(wide["causes"])
 
 
 def _moment_or_none(value: int | None) -> datetime | None:
