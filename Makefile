@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := eventbus dlq adapters routes tests benchmarks
 
-.PHONY: demo test check bench format lint types architecture coverage clean
+.PHONY: demo test check chaos bench format lint types architecture coverage clean
 
 demo: $(VENV)/.demo  ## Run the product's main job once, on real data.
 	$(BIN)/eventbus demo --once
@@ -27,6 +27,10 @@ architecture: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	sh tests/run_with_coverage.sh $(BIN)
+
+chaos: $(VENV)/.dev  ## Kill, freeze and cut off processes for as long as it takes to trust them: some 40 minutes.
+	EVENTBUS_CHAOS_KILLS=200 EVENTBUS_CHAOS_DELIVERIES=20000 EVENTBUS_CHAOS_OUTAGE=10 \
+		$(BIN)/python -m pytest tests/scenarios -v -s
 
 bench: $(VENV)/.bench  ## Time the hot paths beside their rivals.
 	$(BIN)/python -m benchmarks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,6 +31,7 @@ class StoredDelivery:
     handler_id: str
     attempt: int
     first_failed_at: datetime | None
+    headers: Mapping[str, str]
     correlation_id: str | None = None
     causation_id: str | None = None
     source: str | None = None
@@ -39,7 +40,6 @@ class StoredDelivery:
     ordering_key: str | None = None
     priority: int = 5
     tags: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

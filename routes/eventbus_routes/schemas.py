@@ -32,6 +32,7 @@ class ShownSummary(Shown):
     tenant: str | None
     user_id: str | None
     correlation_id: str
+    ordering_key: str | None
     priority: int
     tags: tuple[str, ...]
     state: str

@@ -138,5 +138,5 @@ class KeepingDlq:
 def stored(name: str, handler_id: str, payload: bytes = b"null", **more: Any) -> StoredDelivery:
     """Return a delivery as a queue gives it back; one that has never failed, unless told otherwise."""
     values: dict[str, Any] = {"dead_letter_id": "letter", "event_id": "event", "event_version": 1}
-    values |= {"occurred_at": SOME_DAY, "attempt": 1, "first_failed_at": None}
+    values |= {"occurred_at": SOME_DAY, "attempt": 1, "first_failed_at": None, "headers": {}}
     return StoredDelivery(event_name=name, handler_id=handler_id, payload=payload, **(values | more))

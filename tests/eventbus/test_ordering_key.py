@@ -99,6 +99,30 @@ async def test_a_key_that_cannot_be_one_is_refused_and_nothing_is_delivered(valu
     assert ran == []
 
 
+@pytest.mark.parametrize("value", [1.5, "x" * 513, None])
+async def test_a_key_that_one_handler_cannot_read_keeps_the_event_from_all_of_them(value: Any) -> None:
+    def key(event: Flat) -> Any:
+        if value is None:
+            raise LookupError("no key")
+        return value
+
+    dlq = KeepingDlq()
+    bus = make_bus(dlq)
+    bus.on(Flat, id="first", durable=True)(nothing)
+    bus.on(Flat, id="step", ordering_key=key, durable=True)(nothing)
+    async with bus:
+        for publish in (
+            lambda: bus.publish(Flat(1)),
+            lambda: bus.enqueue(Flat(1)),
+            lambda: bus.publish(Flat(1), session="session"),
+        ):
+            with pytest.raises(InvalidEvent, match=r"ordering key .* of handler 'step' for event 'Flat'"):
+                await publish()
+        with pytest.raises(InvalidEvent, match="ordering key"):
+            bus.publish_in("session", Flat(1))
+    assert dlq.kept == []
+
+
 async def test_a_key_function_that_raises_is_an_invalid_event_that_names_it() -> None:
     def tenant_of(event: Step) -> str:
         raise KeyError("tenant")

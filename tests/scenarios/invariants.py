@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from ledger import Ledger
-from shop import INVOICE_FAILS, NOTIFY_FAILS
+from databases import plain
+from ledger import Ledger, Line
+from shop import INVOICE_FAILS, NOTIFY_FAILS, SHIP_FAILS_ONCE
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 Order = tuple[str, int]
-Orders = set[Order]
+Run = tuple[str, Order]
+"""A handler and the order that it ran."""
 
+DURABLE = ("ship", "invoice")
 LIVE = ("accepted", "running", "parked")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What matters of one row."""
+    """What matters of one row.
 
+    Attributes:
+        failures: how many failed runs its history tells of.
+    """
+
+    id: str
+    token: int
     handler: str
     state: str
     reason: str | None
     order: Order
     attempts: int
     crashes: int
+    failures: int
 
 
 @dataclass
@@ -45,12 +57,15 @@ class Found:
         """Return the rows of a handler by their orders."""
         return {row.order: row for row in self.rows if row.handler == handler}
 
-    def may_run_again(self) -> Orders:
-        """Return the orders with a delivery that is not closed."""
-        return {row.order for row in self.rows if row.state not in ("resolved", "discarded", "archived")}
+    def running(self, by: Iterable[Line]) -> set[Run]:
+        """Return what a process, which has said some lines, has a lease for."""
+        leases = {(line.key, line.number) for line in by if line.what == "granted"}
+        running = [row for row in self.rows if row.state == "running"]
+        return {(row.handler, row.order) for row in running if (row.id, row.token) in leases}
 
 
-_ROWS = "SELECT handler_id, state, reason, payload, attempts, crashes FROM eventbus_dead_letters"
+_COLUMNS = "id, token, handler_id, state, reason, payload, attempts, crashes, history"
+_ROWS = f"SELECT {_COLUMNS} FROM eventbus_dead_letters"
 _COUNTS = (
     "SELECT state, sum(letters) FROM (SELECT state, letters FROM eventbus_dead_letter_counts "
     "UNION ALL SELECT state, letters FROM eventbus_dead_letter_count_deltas) AS both_of_them GROUP BY state"
@@ -59,80 +74,157 @@ _COUNTS = (
 
 def look(url: str) -> Found:
     """Read everything in a database, in one transaction."""
-    plain = make_url(url)
-    engine = create_engine(plain.set(drivername="postgresql+psycopg" if "postgres" in url else "sqlite"))
+    engine = create_engine(plain(url), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            rows = [
-                Row(handler, state, reason, _order(payload), attempts, crashes)
-                for handler, state, reason, payload, attempts, crashes in connection.execute(text(_ROWS))
-            ]
+            else:
+                connection.exec_driver_sql("BEGIN")
+            rows = [_row(*columns) for columns in connection.execute(text(_ROWS))]
             counted = Counter({state: int(number) for state, number in connection.execute(text(_COUNTS))})
             return Found(rows, counted)
     finally:
         engine.dispose()
 
 
-def _order(payload: bytes) -> Order:
+def _row(
+    id: str,
+    token: int,
+    handler: str,
+    state: str,
+    reason: str | None,
+    payload: bytes,
+    attempts: int,
+    crashes: int,
+    history: bytes,
+) -> Row:
     event = json.loads(bytes(payload))
-    return event["key"], event["number"]
+    order = (event["key"], event["number"])
+    failures = len(json.loads(bytes(history)))
+    return Row(id, token, handler, state, reason, order, attempts, crashes, failures)
 
 
-def check_after_kill(ledger: Ledger, found: Found) -> None:
-    """Check a store whose processes were killed a moment ago."""
-    accepted = set(ledger.said("accepted"))
-    for handler in ("ship", "invoice"):
-        ran = set(ledger.said("ended", handler))
-        kept = set(found.of(handler))
-        assert not accepted - ran - kept, f"lost by {handler}: {sorted(accepted - ran - kept)[:10]}"
+def check_meanwhile(url: str, ledger: Ledger) -> Found:
+    """Check a store at any moment, with processes that work or were killed; return what it holds."""
+    accepted = set(ledger.said("accepted"))  # before the look, and what has ended after it
+    found = look(url)
+    for handler in DURABLE:
+        missing = accepted - set(found.of(handler)) - set(ledger.said("ended", handler))
+        assert not missing, f"lost by {handler}: {some(missing)}"
+    assert_kept_once(found)
     assert_captured(accepted, found)
     assert_counters(found)
+    assert_attempts(found)
+    assert_tokens(ledger)
+    return found
 
 
-def check_at_the_end(ledger: Ledger, found: Found, *, tolerated: Orders | None = None) -> None:
-    """Check a store when the last process has found nothing left to do.
+def check_at_the_end(
+    url: str, ledger: Ledger, *, tolerated: AbstractSet[Run] = frozenset(), losses: int = 0
+) -> Found:
+    """Check a store when the last process has found nothing left to do; return what it holds.
 
-    ``tolerated`` are orders that may have run once more than they had to: they were in the store when a
-    process was killed or lost its lease.
+    ``tolerated`` may have run once more than they had to: they were running when a process was killed or
+    lost its leases, which happened to ``losses`` processes.
     """
+    found = check_meanwhile(url, ledger)
     accepted, tried = set(ledger.said("accepted")), set(ledger.said("trying"))
-    shipped, invoiced = Counter(ledger.said("ended", "ship")), Counter(ledger.said("ended", "invoice"))
-    assert accepted <= set(shipped), f"never shipped: {sorted(accepted - set(shipped))[:10]}"
-    to_invoice = {order for order in accepted if order[1] % INVOICE_FAILS}
-    assert to_invoice <= set(invoiced), f"never invoiced: {sorted(to_invoice - set(invoiced))[:10]}"
-    assert set(shipped) <= tried
-    twice = {
-        order for order, times in (shipped + invoiced).items() if max(shipped[order], invoiced[order]) > 1
-    }
-    needless = twice - (tolerated or set())
-    assert not needless, f"run again for no reason: {sorted(needless)[:10]}"
+    for handler, ending in (
+        ("ship", accepted),
+        ("invoice", {it for it in accepted if it[1] % INVOICE_FAILS}),
+    ):
+        ended = Counter(ledger.said("ended", handler))
+        assert ending <= set(ended), f"never done by {handler}: {some(ending - set(ended))}"
+        assert set(ended) <= tried
+        twice = {order for order, times in ended.items() if times > 1 and (handler, order) not in tolerated}
+        assert not twice, f"run by {handler} again for no reason: {some(twice)}"
+    assert not [row for row in found.rows if row.state in LIVE]
     broken = found.of("invoice")
     assert {order for order in accepted if order[1] % INVOICE_FAILS == 0} <= set(broken)
-    assert all(row.state == "exhausted" for row in broken.values())
-    assert not [row for row in found.rows if row.state in LIVE]
-    assert_captured(accepted, found)
-    assert_counters(found)
-    assert_order(ledger)
+    assert {row.state for row in broken.values()} <= {"exhausted"}
+    assert {row.state for row in found.of("ship").values()} <= {"resolved"}
+    assert_runs_bounded(ledger, losses)
+    assert_order(ledger, tolerated)
+    return found
 
 
-def assert_captured(accepted: Orders, found: Found) -> None:
+def assert_kept_once(found: Found) -> None:
+    """No delivery has two rows."""
+    twice = [it for it, rows in Counter((row.handler, row.order) for row in found.rows).items() if rows > 1]
+    assert not twice, f"kept twice: {some(twice)}"
+
+
+def assert_captured(accepted: set[Order], found: Found) -> None:
     """Every transient failure of an order whose publish has returned is kept."""
     failed = {order for order in accepted if order[1] % NOTIFY_FAILS == 0}
     missing = failed - set(found.of("notify"))
-    assert not missing, f"failures that were not kept: {sorted(missing)[:10]}"
+    assert not missing, f"failures that were not kept: {some(missing)}"
 
 
 def assert_counters(found: Found) -> None:
-    """The counters say what a count says."""
+    """Check that the counters say what a count says."""
     assert Counter(row.state for row in found.rows) == +found.counted
 
 
-def assert_order(ledger: Ledger) -> None:
-    """Orders of one key are shipped in order, and one at a time."""
-    last: dict[str, int] = defaultdict(int)
+def assert_attempts(found: Found) -> None:
+    """Every attempt that was charged is accounted for: it failed, its process died, it runs or succeeded."""
+    for row in found.rows:
+        last = row.state in ("running", "resolved")
+        assert row.attempts == row.failures + row.crashes + last, f"charged otherwise: {row}"
+
+
+def assert_runs_bounded(ledger: Ledger, losses: int) -> None:
+    """Nothing ran more often than it failed, or lost its process."""
+    runs = Counter((line.who, (line.key, line.number)) for line in ledger.lines() if line.what == "started")
+    for (handler, order), times in runs.items():
+        fails = handler == "ship" and order[1] % SHIP_FAILS_ONCE == 0
+        assert times <= 1 + fails + losses, f"{handler} ran {times} times for {order}"
+
+
+def assert_tokens(ledger: Ledger) -> None:
+    """No token was granted twice, or settled twice, or settled after another one was granted."""
+    granted: dict[str, dict[int, float]] = defaultdict(dict)
+    begun: dict[Order, float] = {}
+    settled: set[Order] = set()
     for line in ledger.lines():
-        if line.who == "ship" and line.what == "started":
-            assert line.number >= last[line.key], f"{line.key} {line.number} began after {last[line.key]}"
-            last[line.key] = line.number
+        lease = (line.key, line.number)
+        match line.what:
+            case "granted":
+                assert line.number not in granted[line.key], f"granted twice: {lease}"
+                granted[line.key][line.number] = line.at
+            case "settling":
+                begun[lease] = line.at
+            case "settled":
+                assert lease not in settled, f"settled twice: {lease}"
+                settled.add(lease)
+                later = [token for token, at in granted[line.key].items() if at < begun[lease]]
+                assert max(later, default=line.number) == line.number, (
+                    f"settled with an old token: {lease}, after {later}"
+                )
+
+
+def assert_order(ledger: Ledger, tolerated: AbstractSet[Run] = frozenset()) -> None:
+    """Orders of one key are shipped one at a time: none begins before all that came before it have ended.
+
+    Of what is ``tolerated``, whoever had lost its lease may begin late, when it is done with.
+    """
+    began: dict[str, set[int]] = defaultdict(set)
+    ended: dict[str, set[int]] = defaultdict(set)
+    for line in ledger.lines():
+        if line.who != "ship":
+            continue
+        late = ("ship", (line.key, line.number)) in tolerated and line.number in ended[line.key]
+        if line.what == "started" and not late:
+            assert line.number >= max(began[line.key], default=0), f"{line} after {max(began[line.key])}"
+            under_way = {it for it in began[line.key] - ended[line.key] if it < line.number}
+            assert not under_way, f"{line} while {some(under_way)} had not ended"
+            began[line.key].add(line.number)
+        elif line.what == "ended":
+            ended[line.key].add(line.number)
+
+
+def some(orders: object) -> str:
+    """Return the first few of many."""
+    assert isinstance(orders, (AbstractSet, list))
+    return f"{sorted(orders)[:10]} ({len(orders)})"

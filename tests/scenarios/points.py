@@ -1,16 +1,18 @@
-"""Named points at which a process kills itself: before and after a commit, in a handler, in a file write."""
+"""Named points at which a process dies: before and after a commit, in a handler, in the write of a file."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from eventbus_adapters.sql import SqlStore
+from eventbus_adapters.sql import batches, rescuing, settling, spooling
+from eventbus_dlq.spool import file as spool_file
 
 POINTS = (
     "accept.before_commit",
@@ -26,6 +28,7 @@ POINTS = (
     "replay.before_commit",
     "replay.after_commit",
     "spool.before_write",
+    "spool.half_written",
     "spool.after_write",
     "import.before_commit",
     "import.after_commit",
@@ -33,55 +36,66 @@ POINTS = (
 
 
 class Points:
-    """Kills the process when one point has been passed for the n-th time."""
+    """Sends the process a signal, once, when a point has been passed for the n-th time.
 
-    def __init__(self, point: str | None, hit: int) -> None:
-        self._point = point
+    Attributes:
+        point: its name; None for none.
+    """
+
+    def __init__(self, point: str | None, hit: int, number: signal.Signals = signal.SIGKILL) -> None:
+        self.point = point
+        self._signal = number
         self._left = hit
-        self._committing: set[str] = set()
+        self._written: dict[Connection, set[str]] = defaultdict(set)
         if point is not None:
-            event.listen(Engine, "commit", self._at_commit)
+            self._watch_transactions()
+            self._watch_the_spool()
 
     def passing(self, point: str) -> None:
-        if point == self._point:
+        if point == self.point:
             self._left -= 1
-            if self._left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if self._left == 0:
+                os.kill(os.getpid(), self._signal)
 
-    def before_commit(self, what: str) -> None:
-        """Note that the next commit will be one of ``what``."""
-        self._committing.add(what)
+    def _watch_transactions(self) -> None:
+        """Learn what each transaction writes, and when it is about to be committed."""
+        taking_in = batches._TAKING_IN
+        taking_in["accept"] = self._noting(taking_in["accept"], lambda *_: "accept")
+        taking_in["add"] = self._noting(taking_in["add"], lambda *_: "capture")
+        settling.settle = self._noting(settling.settle, settling_what)
+        rescuing.rescue = self._noting(rescuing.rescue, lambda *_: "rescue")
+        spooling.import_spool = self._noting(spooling.import_spool, lambda *_: "import")
+        event.listen(Engine, "commit", self._at_commit)
+        event.listen(Engine, "rollback", lambda connection: self._written.pop(connection, None))
 
-    def _at_commit(self, _connection: object) -> None:
-        for what in tuple(self._committing):
-            self._committing.discard(what)
+    def _noting(self, write: Callable[..., Any], what: Callable[..., str]) -> Callable[..., Any]:
+        def noted(connection: Connection, deltas: Any, *arguments: Any, **options: Any) -> Any:
+            self._written[connection].add(what(*arguments, *options.values()))
+            return write(connection, deltas, *arguments, **options)
+
+        return noted
+
+    def _at_commit(self, connection: Connection) -> None:
+        for what in self._written.pop(connection, ()):
             self.passing(f"{what}.before_commit")
 
+    def _watch_the_spool(self) -> None:
+        write_whole, fsync = spool_file.write_whole, os.fsync
 
-class KillingStore(SqlStore):
-    """A store that dies around its own commits."""
+        def written(fd: int, data: bytes, offset: int) -> None:
+            self.passing("spool.before_write")
+            os.pwrite(fd, data[: len(data) // 2], offset)
+            self.passing("spool.half_written")
+            write_whole(fd, data, offset)
 
-    points: Points
-    replaying = False
+        def synced(fd: int) -> None:
+            fsync(fd)
+            self.passing("spool.after_write")
 
-    async def accept(self, deliveries: Sequence[Any]) -> Any:
-        return await self._around("accept", super().accept(deliveries))
+        spool_file.write_whole = written
+        os.fsync = synced  # SQLite has its own
 
-    async def add(self, letters: Sequence[Any]) -> Any:
-        return await self._around("capture", super().add(letters))
 
-    async def settle(self, settlements: Sequence[Any], **options: Any) -> Any:
-        what = "replay" if self.replaying else "settle"
-        return await self._around(what, super().settle(settlements, **options))
-
-    async def rescue(self, leased: Sequence[Any], **options: Any) -> Any:
-        return await self._around("rescue", super().rescue(leased, **options))
-
-    async def import_spool(self, *arguments: Any, **options: Any) -> Any:
-        return await self._around("import", super().import_spool(*arguments, **options))
-
-    async def _around(self, what: str, call: Any) -> Any:
-        self.points.before_commit(what)
-        answer = await call
-        self.points.passing(f"{what}.after_commit")
-        return answer
+def settling_what(settlements: Any, *_: Any) -> str:
+    """Return what a settlement ends: a run of the worker, or a replay, which somebody has asked for."""
+    return "replay" if any(it.acted_by is not None for it in settlements) else "settle"

@@ -1,32 +1,31 @@
 """A small shop in a process of its own, which the tests kill, freeze and cut off.
 
-    python shop.py '{"url": "sqlite:///shop.db", "ledger": "ledger", ...}'
-
 Every key has a publisher that publishes its orders in turn. ``ship`` is durable and ordered, and fails for
 some orders once; ``invoice`` is durable, and fails for some for good; ``notify`` is transient, and fails for
 some. A clerk replays what ``ship`` left behind. Everything is said in the ledger: an order is ``accepted``
-when its publish has returned.
+when its publish has returned. At a SIGTERM it publishes nothing any more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import sys
+import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ledger import Ledger
-from points import KillingStore, Points
+from points import Points
 from pydantic import BaseModel
+from telling_store import TellingStore
 
-from eventbus import EventBus, EventBusError, current_envelope
+from eventbus import EventBus, EventBusError, TelemetryEvent, current_envelope
 from eventbus.clock import SystemClock
-from eventbus_dlq import DeadLetterQuery, DeadLetterQueue
+from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, InvalidTransition, LeaseHeld
 
 SHIP_FAILS_ONCE = 9
 INVOICE_FAILS = 10
@@ -50,11 +49,15 @@ class Settings:
     """How many of each key, before it only handles."""
     idle_exit: bool = False
     """Whether it ends when there is nothing left to do."""
+    replays: bool = True
+    """Whether a clerk replays what ``ship`` leaves behind."""
     lease: float = 0.6
     max_crashes: int = 1_000
     stall_limit: float = 300.0
     point: str | None = None
     hit: int = 1
+    freezes: bool = False
+    """Whether it stands still at that point, instead of dying."""
     spool: str | None = None
     capture_timeout: float = 5.0
     exit_at: int | None = None
@@ -64,6 +67,8 @@ class Settings:
     block_for: float = 0.0
     work: float = 0.003
     """Seconds that a handler takes, at most."""
+    pace: float = 0.0
+    """Seconds that a publisher rests before each order."""
     clock_jumps: list[float] = field(default_factory=list)
     """By how many seconds the wall clock is off, in turn, changing every half second."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -88,9 +93,12 @@ class Shop:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.ledger = Ledger(Path(settings.ledger))
-        self.points = Points(settings.point, settings.hit)
-        self.store = KillingStore(settings.url, **settings.options)
-        self.store.points = self.points
+        self.points = Points(
+            settings.point, settings.hit, signal.SIGSTOP if settings.freezes else signal.SIGKILL
+        )
+        self.leaving = asyncio.Event()
+        self.store = TellingStore(settings.url, **settings.options)
+        self.store.ledger, self.store.points = self.ledger, self.points
         clock = JumpingClock(settings.clock_jumps) if settings.clock_jumps else None
         self.bus = EventBus(
             dlq=DeadLetterQueue(
@@ -104,12 +112,8 @@ class Shop:
                 clock=clock,
             ),
             shutdown_grace=5.0,
+            observers=[self._observe],
         )
-        self.failed_once = {
-            (key, number)
-            for key, number in self.ledger.said("failed", "ship")
-            if number % SHIP_FAILS_ONCE == 0
-        }
         self.bus.subscribe(Order, self.ship, id="ship", durable=True, ordering_key="key")
         self.bus.subscribe(Order, self.invoice, id="invoice", durable=True)
         self.bus.subscribe(Order, self.notify, id="notify")
@@ -122,12 +126,11 @@ class Shop:
         self.points.passing("handler" if envelope.replay is None else "replay.handler")
         if settings.exit_at == order.number:
             os._exit(7)
-        if settings.block_at == order.number and not self.ledger.said("blocked", "ship"):
+        if settings.block_at == order.number and self._is_first("blocked", order):
             self.ledger.say("blocked", "ship", *said)
             time.sleep(settings.block_for)  # the whole loop stands still
         await asyncio.sleep(random.random() * settings.work)
-        if order.number % SHIP_FAILS_ONCE == 0 and said not in self.failed_once:
-            self.failed_once.add(said)
+        if order.number % SHIP_FAILS_ONCE == 0 and self._is_first("failed", order):
             self.ledger.say("failed", "ship", *said)
             raise ConnectionError(f"the carrier does not answer for {order.key} {order.number}")
         self.ledger.say("ended", "ship", *said)
@@ -146,8 +149,22 @@ class Shop:
             raise ConnectionError("the mail server does not answer")
         self.ledger.say("ended", "notify", order.key, order.number)
 
+    def _is_first(self, what: str, order: Order) -> bool:
+        """Tell whether no process has asked this before."""
+        mark = self.ledger.path.with_name(f"{what}-{order.key}-{order.number}")
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def _observe(self, event: TelemetryEvent) -> None:
+        if event.name.startswith(("store.", "lease.")) or event.name == "dead_letter.rescued":
+            self.ledger.say(event.name, "bus")
+
     async def run(self) -> None:
         settings = self.settings
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.leaving.set)
         async with self.bus:
             self.ledger.say("open", "shop")
             tried = self.ledger.said("trying")
@@ -155,20 +172,24 @@ class Shop:
                 for key in settings.keys:
                     last = max((number for known, number in tried if known == key), default=0)
                     group.create_task(self._publish(key, last + 1))
-                clerk = asyncio.create_task(self._replay())
+                clerk = asyncio.create_task(self._replay() if settings.replays else asyncio.sleep(0))
             if settings.idle_exit:
                 await self._until_idle()
-                clerk.cancel()
+            else:
+                await self.leaving.wait()
+            clerk.cancel()
             await asyncio.gather(clerk, return_exceptions=True)
         self.ledger.say("closed", "shop")
 
     async def _publish(self, key: str, first: int) -> None:
         for number in range(first, self.settings.orders + 1):
+            await asyncio.sleep(self.settings.pace)
+            if self.leaving.is_set():
+                return
             self.ledger.say("trying", "shop", key, number)
             try:
                 receipt = await self.bus.publish(Order(key=key, number=number))
-            except EventBusError as error:
-                print(f"{key} {number}: {error}", file=sys.stderr)
+            except EventBusError:
                 self.ledger.say("refused", "shop", key, number)
                 continue
             self.ledger.say("accepted", "shop", key, number)
@@ -178,37 +199,38 @@ class Shop:
         """Replay what ``ship`` has left behind, for ever."""
         query = DeadLetterQuery(state={"pending", "exhausted"}, handler="ship")
         while True:
-            try:
+            with suppress(EventBusError):
                 page = await self.bus.dead_letters(query, order="oldest")
-                for letter in page.items:
-                    self.store.replaying = self.points_at_replay
-                    await self.bus.replay(letter.id, by="clerk")
-            except EventBusError:  # it is run by somebody, or is not at the head of its sequence
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(0.05)
-
-    @property
-    def points_at_replay(self) -> bool:
-        return (self.settings.point or "").startswith("replay.")
+                for letter in random.sample(page.items, len(page.items)):  # others replay them, too
+                    with suppress(LeaseHeld, InvalidTransition):
+                        await self.bus.replay(letter.id, by="clerk")
+            await asyncio.sleep(0.02)
 
     async def _until_idle(self) -> None:
         """Return when nothing is waiting, running, or left to the clerk."""
-        waiting = DeadLetterQuery(state={"accepted", "running", "parked"})
-        behind = DeadLetterQuery(state={"pending", "exhausted"}, handler="ship")
+        begun = {"accepted", "running", "parked"}
+        left = [
+            DeadLetterQuery(state={*begun, "pending", "exhausted"}, handler="ship"),
+            DeadLetterQuery(state=begun, handler="invoice"),
+        ]
         while True:
+            spooled = self._spooled()  # asked first: what is spooled no more is in the store
             try:
-                pages = [await self.bus.dead_letters(query, limit=1) for query in (waiting, behind)]
+                pages = [await self.bus.dead_letters(query, limit=1) for query in left]
             except EventBusError:
                 await asyncio.sleep(0.1)
                 continue
-            if not any(page.items or page.next_cursor for page in pages) and not self._spooled():
+            if not any(page.items or page.next_cursor for page in pages) and not spooled:
                 return
             await asyncio.sleep(0.05)
 
     def _spooled(self) -> bool:
-        folder = self.settings.spool
-        return folder is not None and any(path.stat().st_size for path in Path(folder).glob("*.spool"))
+        if self.settings.spool is None:
+            return False
+        files = Path(self.settings.spool).glob("*.spool")
+        return any(path.read_bytes().count(b"\n") > 1 for path in files)  # the first line is a header
 
 
-if __name__ == "__main__":
-    asyncio.run(Shop(Settings(**json.loads(sys.argv[1]))).run())
+def open_for_business(told: dict[str, Any]) -> None:
+    """Be a shop until it closes."""
+    asyncio.run(Shop(Settings(**told)).run())
