@@ -5,6 +5,13 @@ from __future__ import annotations
 from benchmarks import (
     capture_many,
     capture_one,
+    claim_settle,
+    claim_settle_retries,
+    due_backlog,
+    durable_postgres_pgqueuer,
+    durable_postgres_procrastinate,
+    durable_sqlite_huey,
+    durable_sqlite_persist_queue,
     import_time,
     many_subscriptions,
     memory,
@@ -18,6 +25,7 @@ from benchmarks import (
     ten_handlers_serial,
     ten_handlers_serial_trio,
     ten_handlers_trio,
+    two_workers,
 )
 
 BENCHMARKS = tuple(
@@ -35,6 +43,14 @@ BENCHMARKS = tuple(
         queue_drain,
         capture_many,
         capture_one,
+        durable_sqlite_huey,
+        durable_sqlite_persist_queue,
+        claim_settle,
+        claim_settle_retries,
+        due_backlog,
+        two_workers,
+        durable_postgres_pgqueuer,
+        durable_postgres_procrastinate,
         many_subscriptions,
         import_time,
         memory,

@@ -27,6 +27,7 @@ T = TypeVar("T")
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
 _MOST_TOKENS = 1 << 32
+_MOST_TIMES = 1 << 16
 _ACCEPTED = DeadLetterState.ACCEPTED
 
 
@@ -66,7 +67,7 @@ class Committer:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
         if again:
-            letters = _accepted_again(letters)
+            letters = _accepted_again(letters, times=_MOST_TIMES)
         return await self._commit(
             "accept", self._store.accept, letters, again=_accepted_again, answer=_as_accepted
         )
@@ -80,22 +81,23 @@ class Committer:
         again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]],
         answer: Callable[[Sequence[DeadLetter]], Sequence[T]],
     ) -> Sequence[T]:
-        """Hand letters to the store, and after that, as ``again`` makes them, to store or spool."""
+        """Hand letters to the store, and after that, as ``again`` makes them each time, to store or spool."""
         spool = self._spool
+        arriving = _Arriving(letters, again)
         if spool is None:
-            return await self._try(write, letters, again)
+            return await self._try(write, arriving)
         unavailable: StoreUnavailable | None = None
         if not spool.is_waiting:
             with anyio.move_on_after(self._timeout or math.inf):  # a store that hangs is unavailable too
                 try:
-                    return await self._try(write, letters, again)
+                    return await self._try(write, arriving)
                 except StoreUnavailable as error:
                     unavailable = error
             if unavailable is None:
                 unavailable = StoreUnavailable(f"the store has not answered for {self._timeout:g} s")
                 self._outage.met(unavailable, during="capture")
         try:
-            await spool.append([Spooled(verb, letter) for letter in again(letters)])
+            await spool.append([Spooled(verb, letter) for letter in arriving.again()])
         except SpoolUnavailable as error:
             reason = unavailable or "what was spooled before is not in the store yet"
             raise StoreUnavailable(f"{reason}; and the spool failed too: {error}") from error
@@ -104,12 +106,11 @@ class Committer:
     async def _try(
         self,
         write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
-        letters: Sequence[DeadLetter],
-        again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]],
+        arriving: _Arriving,
     ) -> Sequence[T]:
         """Hand letters to the store, again and again while it is unavailable for the moment."""
         try:
-            return await self._write(write, letters)
+            return await self._write(write, arriving.letters)
         except StoreUnavailable as error:
             unavailable = error
         deadline = anyio.current_time() + self._timeout
@@ -119,9 +120,8 @@ class Committer:
             wait = min(wait * 2, _LONGEST_WAIT)
             if self._spool is not None and self._spool.is_waiting:
                 break  # others have given up meanwhile, and this one goes behind them
-            letters = again(letters)
             try:
-                return await self._write(write, letters)
+                return await self._write(write, arriving.again())
             except StoreUnavailable as error:
                 unavailable = error
         raise unavailable
@@ -140,7 +140,26 @@ class Committer:
         return answer
 
 
-def _accepted_again(letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+class _Arriving:
+    """Letters on their way into a store or a spool.
+
+    Attributes:
+        letters: as they were handed over last, or will be first.
+    """
+
+    def __init__(
+        self, letters: Sequence[DeadLetter], again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]]
+    ) -> None:
+        self.letters = letters
+        self._again = again
+
+    def again(self) -> Sequence[DeadLetter]:
+        """Return the letters for another time: each time they differ from all times before."""
+        self.letters = self._again(self.letters)
+        return self.letters
+
+
+def _accepted_again(letters: Sequence[DeadLetter], *, times: int = 1) -> Sequence[DeadLetter]:
     """Return deliveries as they are spooled, or accepted once more: not claimed by anybody.
 
     When nobody knows whether they were accepted before, they may have been, have run and be gone: then
@@ -150,7 +169,7 @@ def _accepted_again(letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
     unclaimed = [
         released(it, _ACCEPTED, now=it.updated_at) if it.state is not _ACCEPTED else it for it in letters
     ]
-    return [replace(it, token=it.token + _MOST_TOKENS) for it in unclaimed]
+    return [replace(it, token=it.token + times * _MOST_TOKENS) for it in unclaimed]
 
 
 def _ids(letters: Sequence[DeadLetter]) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from eventbus_dlq.store import SequenceKey
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from eventbus.ports import Redeliverer
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.store import DeadLetterStore
+
+_NOTHING = nullcontext()
 
 REFRESH = 1.0
 """Seconds between two looks at what other processes have stored."""
@@ -43,13 +45,13 @@ class BlockedSequences:
         key = SequenceKey(handler_id, ordering_key)
         return key in self._stored or key in self._since or key in self._underway
 
-    @contextmanager
-    def storing(self, letters: Sequence[DeadLetter]) -> Generator[None]:
+    def storing(self, letters: Sequence[DeadLetter]) -> AbstractContextManager[None]:
         """Block the sequences of ``letters``, which the block stores, until a later look has seen them."""
         keys = [SequenceKey(it.handler_id, it.ordering_key) for it in letters if it.ordering_key is not None]
-        if not keys:
-            yield
-            return
+        return self._storing(keys) if keys else _NOTHING
+
+    @contextmanager
+    def _storing(self, keys: Sequence[SequenceKey]) -> Generator[None]:
         with self._lock:
             self._underway.update(keys)
         try:

@@ -42,7 +42,7 @@ _PATIENCE = 5.0
 """Seconds that the store has to answer once the bus stops, in all."""
 _LEAST_PATIENCE = 0.5
 """Seconds of it that are left for what has been cut short."""
-_HELD = 2
+_HELD = 4
 """How many deliveries are held at most for each one that may run at a time: those that have ended and are
 not recorded yet are among them."""
 _MAX_REFUSED = 30
@@ -408,7 +408,7 @@ class DurableWorker:
         self._held.pop(lease.dead_letter_id, None)
         if lost:
             self._keeper.tell_lost(lease)
-        elif recorded and run.settlement is not None:
+        elif recorded and run.settlement is not None and self._bus.telemetry:
             now = moment(self._clock.time_ns())
             tell_settled(
                 self._bus.telemetry, run.claim.letter, run.settlement, duration=run.duration, now=now

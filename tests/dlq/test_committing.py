@@ -83,6 +83,14 @@ async def test_each_repetition_begins_above_the_one_before() -> None:
     assert tokens == sorted(set(tokens))
 
 
+async def test_what_a_cancelled_publisher_leaves_begins_above_everything_it_has_tried() -> None:
+    store, delivery = LostAnswer(runs=False), build_delivery()
+    store.asked.append([])  # no answer is lost
+    await committer_of(store, timeout=9).accept([delivery], again=True)
+    ((seen_through,),) = store.asked[1:]
+    assert seen_through.token > delivery.token + (1_000 << 32)
+
+
 async def test_what_was_claimed_as_it_was_accepted_is_not_when_it_is_repeated() -> None:
     store, delivery = LostAnswer(runs=False), build_delivery()
     promised = claimed(delivery, owner="me", lease=30, now=NOW)
@@ -103,6 +111,21 @@ async def test_what_is_spooled_is_claimed_by_nobody_and_above_what_was_granted(t
     record = file.read_text()
     assert '"state":"accepted"' in record
     assert f'"token":{(1 << 32) + promised.token}' in record
+
+
+async def test_what_is_spooled_is_above_what_was_granted_the_last_time_it_was_tried(tmp_path: Path) -> None:
+    class Away(LostAnswer):
+        async def accept(self, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
+            self.asked.append(deliveries)
+            raise StoreUnavailable("the connection was lost")
+
+    store, spool = Away(), Spool(tmp_path / "spool")
+    await spool.open()
+    await committer_of(store, timeout=0.2, spool=spool).accept([build_delivery()])
+    await spool.close()
+    (file,) = (tmp_path / "spool").iterdir()
+    assert len(store.asked) > 1
+    assert f'"token":{len(store.asked) << 32}' in file.read_text()
 
 
 async def test_a_failure_is_repeated_as_it_was() -> None:

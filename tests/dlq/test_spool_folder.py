@@ -13,7 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.dlq.spooling import FlakyStore, importing, leave_behind, some_writes, spool_files, until
 
-from eventbus_dlq import SpoolUnavailable
+from eventbus import EventBus
+from eventbus_dlq import DeadLetterQueue, MemoryStore, SpoolUnavailable
 from eventbus_dlq.spool import Spool
 
 
@@ -84,6 +85,16 @@ async def test_a_refused_spool_can_be_opened_when_the_folder_is_right(tmp_path: 
     await spool.open()
     await spool.append(some_writes(1))
     await spool.close()
+
+
+async def test_a_bus_whose_spool_cannot_be_used_starts_when_it_is_put_right(tmp_path: Path) -> None:
+    bus = EventBus(dlq=DeadLetterQueue(MemoryStore(), spool=tmp_path / "a" / "spool"))
+    with pytest.raises(SpoolUnavailable, match="make that first, or give spool= another folder"):
+        await bus.start()
+    assert not bus.running
+    (tmp_path / "a").mkdir()
+    async with bus:
+        assert (await bus.stats()).total == 0
 
 
 async def test_two_live_spools_share_a_folder_and_leave_each_other_alone(tmp_path: Path) -> None:

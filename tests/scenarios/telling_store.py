@@ -1,8 +1,9 @@
-"""A store that tells the ledger of every lease, and has points behind its commits."""
+"""A store that tells the ledger of what it is handed and what it leases, with points behind its commits."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from ledger import Ledger
 from points import Points, settling_what
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_dlq.store import Claim, Lease
+from eventbus_dlq.letter import DeadLetter
+from eventbus_dlq.store import Claim, Lease, Spooled
 
 
 class TellingStore(SqlStore):
@@ -20,6 +22,7 @@ class TellingStore(SqlStore):
     points: Points
 
     async def accept(self, deliveries: Sequence[Any]) -> Any:
+        self._hand_over("handed", deliveries)
         kept = await super().accept(deliveries)
         claimed = [
             Lease(dead_letter_id=it.id, token=it.token)
@@ -35,8 +38,9 @@ class TellingStore(SqlStore):
     async def rescue(self, leased: Sequence[Any], **options: Any) -> Any:
         return self._after("rescue", await super().rescue(leased, **options))
 
-    async def import_spool(self, *arguments: Any, **options: Any) -> Any:
-        answer = await super().import_spool(*arguments, **options)
+    async def import_spool(self, spool_id: str, writes: Sequence[Spooled], **options: Any) -> Any:
+        self._hand_over("imported", [it.letter for it in writes if it.verb == "accept"])
+        answer = await super().import_spool(spool_id, writes, **options)
         if self.points.point == "import.after_commit":
             await asyncio.sleep(0.5)  # some of it runs, and is forgotten
         return self._after("import", answer)
@@ -57,6 +61,11 @@ class TellingStore(SqlStore):
     def _granted(self, answers: Sequence[Claim | Exception]) -> Sequence[Claim | Exception]:
         self._tell("granted", [it.lease for it in answers if isinstance(it, Claim)])
         return answers
+
+    def _hand_over(self, what: str, deliveries: Sequence[DeadLetter]) -> None:
+        for delivery in deliveries:
+            order = json.loads(delivery.payload_json)
+            self.ledger.say(what, delivery.handler_id, order["key"], order["number"])
 
     def _tell(self, what: str, leases: Sequence[Lease]) -> None:
         for lease in leases:

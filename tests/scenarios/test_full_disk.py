@@ -15,8 +15,10 @@ from outages import KEYS, OUTAGE, check_told_briefly, goes_on, is_empty, leaves,
 
 LOG_SIZE = 1_000_000
 """Bytes of SQLite's log at which its disk is full."""
-SPOOL_SIZE = 300_000
+SPOOL_SIZE = 400_000
 """Bytes that there is room for in the spool: less than are written in an outage."""
+FULL = min(OUTAGE, 3.0)
+"""Seconds; in more of them the ledger would not have room either."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def test_what_a_full_disk_refuses_is_delivered_to_nobody_and_the_rest_is_kept(tm
     child = Child(tmp_path, **settings_of(database, pace=0.01))
     with full_disk(child, size_of_log(database)):
         child.until("refused", "shop", times=len(KEYS))
-        time.sleep(OUTAGE)
+        time.sleep(FULL)
     goes_on(child)
     leaves(child)
     check_told_briefly(child)
@@ -62,7 +64,7 @@ def test_a_spool_on_another_disk_takes_what_the_full_one_does_not(tmp_path: Path
     database, spool = File(tmp_path), tmp_path / "spool"
     child = Child(tmp_path, **settings_of(database, pace=0.01, spool=str(spool)))
     with full_disk(child, size_of_log(database)):
-        time.sleep(OUTAGE)
+        time.sleep(FULL)
         child.until("accepted", "shop", times=child.times("accepted", "shop") + 5)
     goes_on(child)
     leaves(child)
@@ -74,12 +76,12 @@ def test_a_spool_on_another_disk_takes_what_the_full_one_does_not(tmp_path: Path
 
 def test_a_full_spool_refuses_and_what_it_has_taken_is_kept(tmp_path: Path) -> None:
     database, spool = File(tmp_path), tmp_path / "spool"
-    child = Child(tmp_path, **settings_of(database, pace=0.001, work=0.0, spool=str(spool)))
+    child = Child(tmp_path, **settings_of(database, pace=0.01, work=0.0, spool=str(spool)))
     child.until("ended", "ship", times=5)
     with database.down():
         with full_disk(child, SPOOL_SIZE):
             child.until("refused", "shop", times=len(KEYS))
-            time.sleep(OUTAGE)
+            time.sleep(FULL)
         child.until("accepted", "shop", times=child.times("accepted", "shop") + 5)
     goes_on(child)
     leaves(child)

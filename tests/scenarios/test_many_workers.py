@@ -11,7 +11,7 @@ from invariants import check_at_the_end
 
 WORKERS = 8
 KEYS = 20
-DELIVERIES = int(os.environ.get("EVENTBUS_CHAOS_DELIVERIES", "2000"))
+DELIVERIES = int(os.environ.get("EVENTBUS_CHAOS_DELIVERIES", "1000"))
 """``make chaos`` has 20,000."""
 
 

@@ -58,7 +58,9 @@ def test_a_process_that_is_cut_off_past_its_lease_loses_its_work_and_heals(
 ) -> None:
     spool = tmp_path / "spool"
     other = Child(tmp_path, url=place.url, lease=LEASE)
-    settings = settings_of(place, spool=str(spool), work=0.2, lease=LEASE, options={"timeout": 0.5})
+    settings = settings_of(
+        place, spool=str(spool), pace=0.08, work=0.15, lease=LEASE, options={"timeout": 0.5}
+    )
     child = Child(tmp_path, **{**settings, "url": place.through(network.port)})
     child.until("ended", "ship", times=5)
     heard = answered(child)

@@ -130,6 +130,7 @@ def failing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
     )
 
 
+@lru_cache(maxsize=64)
 def failure_of(error: ErrorRecord) -> tuple[Value, ...]:
     """Return the columns of an error, from ``error_type`` to ``route``, and the wide one."""
     return (*_failure(error), _wide_error(error))

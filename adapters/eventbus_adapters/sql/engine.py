@@ -30,7 +30,7 @@ Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 Mode: TypeAlias = Literal["write", "read"]
 
 _MAX_BUSY_SECONDS = 2_000_000.0  # SQLite counts milliseconds in 31 bits
-_LOCK_POLL = (0.0003, 0.002)  # seconds, from and to
+_LOCK_POLL = (0.0001, 0.0007)  # seconds, from and to
 _PRIMARY = 0xFF  # an extended result code keeps the primary one in its lowest byte
 _CACHE_KIB = {"write": 65_536, "read": 8_192}
 _NOT_UTF_8 = "Could not decode to UTF-8"  # sqlite3 has no code for it

@@ -57,6 +57,7 @@ _KEY_OF_ID = Prepared(
 _counted_of = itemgetter(*[ROW.index(name) for name in KEY])
 _delivery_of = itemgetter(ROW.index("event_id"), ROW.index("handler_id"))
 _line_of = itemgetter(ROW.index("handler_id"), ROW.index("ordering_key"))
+_STATES: dict[Value, DeadLetterState] = {str(state): state for state in DeadLetterState}
 _ID = ROW.index("id")
 _ORDERING_KEY = ROW.index("ordering_key")
 _STATE = ROW.index("state")
@@ -71,7 +72,7 @@ _KIND = ROW.index("kind")
 
 def state_in(row: Row) -> DeadLetterState:
     """Return the state of a row that was inserted."""
-    return DeadLetterState(str(row[_STATE]))
+    return _STATES[row[_STATE]]
 
 
 def lines_of(rows: Iterable[Row]) -> set[Key]:

@@ -44,6 +44,14 @@ _TRY_SEQUENCES = Statement(
     row=_LINE,
     numbered=_NUMBERED,
 )
+_LOCK_FREE_ROWS = Statement(
+    """WITH wanted (known_id) AS (VALUES {rows})
+    SELECT 1 FROM {letters} WHERE id IN (SELECT known_id FROM wanted) AND NOT EXISTS (
+        SELECT 1 FROM wanted JOIN {letters} ON id = known_id WHERE ordering_key IS NOT NULL
+    ) ORDER BY id FOR UPDATE""",
+    row=["TEXT"],
+)
+"""It locks rows in one step where none of them is in a sequence; else it finds none."""
 _LOCK_ROWS = Statement(
     """WITH wanted (known_id) AS (VALUES {rows})
     SELECT 1 FROM {letters} WHERE id IN (SELECT known_id FROM wanted) ORDER BY id FOR UPDATE""",
@@ -59,6 +67,8 @@ def lock(connection: Connection, keys: Collection[Key], ids: Collection[str]) ->
     if not (keys or ids) or connection.dialect.name != "postgresql":
         return
     letters = _in_order(connection, ids)
+    if not keys and _LOCK_FREE_ROWS.over(connection, letters):
+        return
     _LOCK_SEQUENCES.over(connection, _lines(keys, letters))
     _LOCK_ROWS.over(connection, letters)
 
@@ -68,6 +78,8 @@ def try_lock(connection: Connection, keys: Collection[Key], ids: Collection[str]
     if not (keys or ids) or connection.dialect.name != "postgresql":
         return frozenset()
     letters = _in_order(connection, ids)
+    if not keys and _LOCK_FREE_ROWS.over(connection, letters):
+        return frozenset()
     taken: set[Key | str] = {
         (row.handler, row.line) if row.known_id is None else row.known_id
         for row in _TRY_SEQUENCES.over(connection, _lines(keys, letters))

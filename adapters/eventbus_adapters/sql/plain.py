@@ -172,6 +172,7 @@ def error_of_values(values: Sequence[Any]) -> ErrorRecord | None:
         return None
 
 
+@lru_cache(maxsize=64)
 def _error(
     error_type: str,
     shown: str,

@@ -89,9 +89,7 @@ async def test_a_hundred_claims_and_their_settling_are_a_handful_of_statements(
     assert (await store.stats(now=NOW)).total == 0
 
 
-async def test_what_has_no_ordering_key_pays_for_no_sequence(
-    store: SqlStore, statements: list[str]
-) -> None:
+async def test_what_has_no_ordering_key_pays_for_no_sequence(store: SqlStore, statements: list[str]) -> None:
     await store.accept([build_delivery()])
     await claim_due(store)
     assert not [statement for statement in statements if "eventbus_letters_sequence" in statement]

@@ -44,6 +44,7 @@ _GRACE = 1.0  # seconds: when a statement takes too long, the server is to say s
 _SETTINGS = """
 SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
     set_config('idle_in_transaction_session_timeout', $1, false), set_config('jit', 'off', false),
+    set_config('enable_seqscan', 'off', false),
     set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
     set_config('tcp_keepalives_count', '4', false),
     CASE WHEN $3 THEN set_config('synchronous_commit', 'off', false)
@@ -52,6 +53,8 @@ SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2
     CASE WHEN CAST(current_setting('server_version_num') AS INT) >= 170000
          THEN set_config('transaction_timeout', $4, false) END
 """
+"""What a connection is set to. Plans are kept, and most rows come and go between two looks of ANALYZE: one
+that was made for an empty table, and reads it whole, would be run when it is full of rows that are gone."""
 
 
 class Interrupted(StoreUnavailable):

@@ -176,6 +176,7 @@ class OnPostgres:
         """Write what comes; a transaction of the application's own, however long, holds up nothing else."""
         batches = Batches(transactions, self._committed, waits=False)
         while (job := await inbox.take()) is not None:
+            await asyncio.sleep(0)  # whoever is busy handing over more has the interpreter meanwhile
             jobs = _gathered(inbox, job)
             outcomes = await greenlet_spawn(batches.commit, jobs)
             told: list[tuple[Any, Any]] = []
