@@ -8,7 +8,7 @@ import anyio
 
 from eventbus.log import Log
 from eventbus_dlq.capture import moment
-from eventbus_dlq.errors import DeadLetterNotFound, StoreUnavailable
+from eventbus_dlq.errors import DeadLetterNotFound, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from eventbus.ports import Clock
@@ -71,11 +71,12 @@ class Recorder:
         wait = _FIRST_WAIT
         while unavailable.retryable and anyio.current_time() + wait <= deadline:
             await anyio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
             try:
                 return await self._settle_once(settlement) or await self._is_recorded(settlement)
+            except StoreLocked as error:  # others write to its sequence, one after another: there is a gap
+                unavailable, wait = error, _FIRST_WAIT
             except StoreUnavailable as error:
-                unavailable = error
+                unavailable, wait = error, min(wait * 2, _LONGEST_WAIT)
         raise unavailable
 
     async def _is_recorded(self, settlement: Settlement) -> bool:

@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from eventbus.errors import BusClosed
 from eventbus.log import Log
-from eventbus.stored import FailedAgain, Unhandled
 from eventbus_dlq.capture import moment
 from eventbus_dlq.claiming import claim_of
 from eventbus_dlq.errors import StoreLocked, StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.results import Results
+from eventbus_dlq.room import Room
 from eventbus_dlq.run import Run
-from eventbus_dlq.settling import duration_of, settled_later, settlement_of, stored_delivery
+from eventbus_dlq.runner import Runner
 from eventbus_dlq.store import Lease
-from eventbus_dlq.telling import tell_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
-    from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.outage import Outage
-    from eventbus_dlq.store import Claim, DeadLetterStore, Settlement
+    from eventbus_dlq.store import DeadLetterStore, Settlement
     from eventbus_dlq.unsettled import Unsettled
 
 _log = Log()
 
 _STATES = frozenset({DeadLetterState.ACCEPTED})
-_SHORT_WAIT = 0.005
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
 _PATIENCE = 5.0
 """Seconds that the store has to answer once the bus stops, in all."""
 _LEAST_PATIENCE = 0.5
 """Seconds of it that are left for what has been cut short."""
-_HELD = 4
-"""How many deliveries are held at most for each one that may run at a time: those that have ended and are
-not recorded yet are among them."""
-_MAX_REFUSED = 30
-"""How often a store may refuse to record a run, when it does not say that this will pass."""
 
 
 class DurableWorker:
-    """Claims accepted deliveries, runs them through the bus, and settles them in batches.
+    """Claims accepted deliveries, has them run through the bus, and settles them in batches.
 
     One task talks to the store. It hands over what has ended and the next claim together, so that one
-    transaction carries both. Handlers run in tasks of the bus; a task goes on to the next delivery, so
-    that handlers that never wait cost no task of their own.
+    transaction carries both.
 
     Args:
         outage: told of a store that is unavailable, and of one that is not.
@@ -86,20 +76,27 @@ class DurableWorker:
         self._outage = outage
         self._owner = owner
         self._lease = lease
-        self._concurrency = concurrency
-        self._keep_succeeded = keep_succeeded
-        self._held: dict[str, Run] = {}
-        self._waiting: deque[Run] = deque()
-        self._next: deque[Run] = deque()
+        self._room = Room(concurrency)
+        self._results = Results(
+            store=store,
+            bus=bus,
+            keeper=keeper,
+            clock=clock,
+            unsettled=unsettled,
+            outage=outage,
+            room=self._room,
+            changed=self.wake,
+        )
+        self._runner = Runner(
+            bus=bus,
+            clock=clock,
+            concurrency=concurrency,
+            keep_succeeded=keep_succeeded,
+            end=self._end,
+            drop=self._drop,
+        )
+        self._claimed_on_accept: deque[Run] = deque()
         self._behind = 0
-        self._running: Counter[str] = Counter()
-        self._limits: Mapping[str, int | None] = {}
-        self._promised: set[str] = set()
-        self._backlog = True
-        self._ended: list[Run] = []
-        self._full: set[str] = set()
-        self._spare = False
-        self._tasks = 0
         self._look = True
         self._in_doubt = False
         self._halted = False
@@ -117,57 +114,46 @@ class DurableWorker:
         self._look = True
         self._something.set()
 
-    def promise(self, letter: DeadLetter) -> bool:
-        """Set room aside for a delivery that is on its way into the store; False when there is none.
-
-        There is none while others wait in the store, because they come first. What is promised has to be
-        kept, given back or broken.
-        """
-        handler_id = letter.handler_id
-        others_wait = self._backlog or handler_id in self._full
-        if self._halted or others_wait or handler_id not in self._limits:
-            return False
-        limit = self._limits[handler_id]
-        if limit is not None and self._running[handler_id] >= limit:
-            return False
-        # What waits here begins at once unless all run already; it counts among what is held.
-        promised = len(self._promised)
-        held = len(self._held) + promised
-        if self._tasks + promised >= self._concurrency or held >= _HELD * self._concurrency:
-            return False
-        self._running[handler_id] += 1
-        self._promised.add(letter.id)
-        return True
-
-    def keep_promise(self, letter: DeadLetter) -> None:
-        """Run a delivery that was claimed as it was accepted."""
-        self._promised.discard(letter.id)
-        self._hold(Run(claim_of(letter)), self._next if self._behind else self._waiting)
-        self._begin()
-
-    def give_back_promised(self, letter: DeadLetter) -> None:
-        """Release a delivery that was claimed as it was accepted, if it was."""
-        self._promised.discard(letter.id)
-        run = self._held[letter.id] = Run(claim_of(letter))
-        self._end(run, None)
-
-    def break_promise(self, letter: DeadLetter) -> None:
-        """Give back the room for a delivery that is not known to be in the store, claimed for here."""
-        self._promised.discard(letter.id)
-        self._look = self._in_doubt = True
-        self._leave_room(letter.handler_id)
-
     def look(self) -> None:
         """Look for work that this process has accepted: what is promised after it comes behind it."""
         self._behind += 1
         self.wake()
 
+    def promise(self, letter: DeadLetter) -> bool:
+        """Set room aside for a delivery that is on its way into the store; False when there is none.
+
+        What is promised has to be kept, given back or broken.
+        """
+        return not self._halted and self._room.promise(letter, tasks=self._runner.tasks)
+
+    def keep_promise(self, letter: DeadLetter) -> None:
+        """Run a delivery that was claimed as it was accepted."""
+        self._room.promised.discard(letter.id)
+        run = Run(claim_of(letter))
+        if self._hold(run):
+            if self._behind:
+                self._claimed_on_accept.append(run)
+            else:
+                self._runner.add(run)
+        self._runner.begin()
+
+    def give_back_promised(self, letter: DeadLetter) -> None:
+        """Release a delivery that was claimed as it was accepted, if it was."""
+        self._room.promised.discard(letter.id)
+        run = self._room.held[letter.id] = Run(claim_of(letter))
+        self._end(run, None)
+
+    def break_promise(self, letter: DeadLetter) -> None:
+        """Give back the room for a delivery that is not known to be in the store, claimed for here."""
+        self._room.promised.discard(letter.id)
+        self._look = self._in_doubt = True
+        self._leave_room(letter.handler_id)
+
     def halt(self) -> None:
         """Claim nothing any more, and give back what has not begun."""
         self._halted = True
         self._let_next_begin()
-        while self._waiting:
-            self._end(self._waiting.popleft(), None)
+        self._runner.halt()
         self._something.set()
 
     # -- the task that talks to the store
@@ -205,32 +191,33 @@ class DurableWorker:
         """
         began = anyio.current_time()
         with anyio.move_on_after(_PATIENCE):
-            while not self._ended_for_good and (self._at_store or self._ended or self._promised):
+            while not self._ended_for_good and (self._at_store or self._results or self._room.promised):
                 await self._rested.wait()
         self._patience = max(_LEAST_PATIENCE, _PATIENCE - (anyio.current_time() - began))
 
     async def finish(self) -> None:
         """Record what has ended since; what the store does not take is left to a rescue."""
         with anyio.move_on_after(self._patience):
-            while self._ended:
-                if not await self._settle(self._take_ended()):
+            while self._results:
+                if not await self._results.record(self._results.take()):
                     await anyio.sleep(_FIRST_WAIT)
-        for run in self._held.values():
-            _log.warning("worker.left", dead_letter=run.claim.lease.dead_letter_id)
+        for dead_letter_id in self._room.held:
+            _log.warning("worker.left", dead_letter=dead_letter_id)
 
     async def _turn(self) -> bool:
         """Hand over what has ended, and claim what there is room for, in one go.
 
         Returns False when the store cannot be reached.
         """
-        ended = self._take_ended()
-        free = self._concurrency - len(self._held) + len(ended) - len(self._promised)
+        ended = self._results.take()
+        free = self._room.free(ended=len(ended))
         wanted: Mapping[str, int] = {}
         if self._look and free > 0 and not self._halted:
-            wanted = self._wanted(free)
+            wanted = self._room.wanted(free, self._bus.handlers)
+            self._look = not wanted  # what wakes from here on asks for another look
         if not wanted:
             self._let_next_begin()
-            return await self._settle(ended)
+            return await self._results.record(ended)
         if not ended:
             return await self._claim(wanted, free)
         answers: list[bool] = []
@@ -241,25 +228,11 @@ class DurableWorker:
         async with anyio.create_task_group() as group:
             group.start_soon(claim)
             # handed over first, so that the claim meets what this sets free in its sequences
-            answers.append(await self._settle(ended))
+            answers.append(await self._results.record(ended))
         return all(answers)
-
-    def _wanted(self, free: int) -> Mapping[str, int]:
-        """Return how many deliveries of each handler can be run now."""
-        wanted: dict[str, int] = {}
-        self._full.clear()
-        self._limits = self._bus.handlers
-        for handler_id, limit in self._limits.items():
-            room = free if limit is None else min(free, limit - self._running[handler_id])
-            if room > 0:
-                wanted[handler_id] = room
-            else:
-                self._full.add(handler_id)
-        return wanted
 
     async def _claim(self, wanted: Mapping[str, int], limit: int) -> bool:
         """Claim and begin to run; return False when the store cannot be reached."""
-        self._look = False  # what wakes from here on asks for another look
         behind = self._behind
         mark = self._unsettled.mark()
         try:
@@ -275,262 +248,73 @@ class DurableWorker:
             )
         except Exception as error:  # whatever it is, the worker must not end
             self._look = self._in_doubt = True
-            self._unavailable("claim", error)
+            if isinstance(error, StoreUnavailable):
+                self._outage.met(error, during="claim")
+            else:
+                _log.warning("worker.cannot_claim", held=len(self._room.held), exc_info=error)
             return False
         if claims:  # to find nothing is no write
             self._outage.over()
-        claimed: Counter[str] = Counter()
+        self._room.note_claimed(claims, wanted, limit)
         for claim in claims:
-            claimed[claim.letter.handler_id] += 1
-            self._take(claim)
-        self._full.update(name for name, number in claimed.items() if number == wanted.get(name))
-        self._backlog = len(claims) >= limit
-        if self._backlog:
+            run = Run(claim)
+            if self._hold(run):
+                self._runner.add(run)
+        if self._room.backlog:
             self._look = True
-        elif not self._full:
-            self._unsettled.leave(self._held, mark)
-        if self._backlog or self._behind == behind:
+        elif not self._room.full:
+            self._unsettled.leave(self._room.held, mark)
+        if self._room.backlog or self._behind == behind:
             self._let_next_begin()
-        self._begin()
+        self._runner.begin()
         return True
-
-    def _let_next_begin(self) -> None:
-        """Let what was claimed as it was accepted begin: what was accepted before it has been looked for."""
-        self._behind = 0
-        self._waiting.extend(self._next)
-        self._next.clear()
-        self._begin()
 
     async def _take_back(self) -> None:
         """Give back what was claimed by calls that have failed, perhaps after their commit."""
         now = moment(self._clock.time_ns())
         leased = await self._store.leased(now=now, owner=self._owner)
+        room = self._room
         unknown = [
             Lease(dead_letter_id=it.dead_letter_id, token=it.token)
             for it in leased
-            if it.dead_letter_id not in self._held and it.dead_letter_id not in self._promised
+            if it.dead_letter_id not in room.held and it.dead_letter_id not in room.promised
         ]
         if unknown:
             with suppress(StoreLocked):  # then they are left to a rescue
                 await self._store.release(unknown, now=now)
         self._in_doubt = False
 
-    def _take(self, claim: Claim) -> None:
-        self._running[claim.letter.handler_id] += 1
-        self._hold(Run(claim), self._waiting)
+    # -- what it has in hand
 
-    def _hold(self, run: Run, queue: deque[Run]) -> None:
-        claim = run.claim
-        self._held[claim.lease.dead_letter_id] = run
+    def _let_next_begin(self) -> None:
+        """Let what was claimed as it was accepted begin: what was accepted before it has been looked for."""
+        self._behind = 0
+        while self._claimed_on_accept:
+            self._runner.add(self._claimed_on_accept.popleft())
+        self._runner.begin()
+
+    def _hold(self, run: Run) -> bool:
+        """Keep the lease of a run; return False when the bus stops, and it is given back instead."""
+        lease = run.claim.lease
+        self._room.held[lease.dead_letter_id] = run
         if self._halted:
             self._end(run, None)
-            return
-        self._keeper.watch(claim.lease, run.lose)
-        queue.append(run)
-
-    async def _settle(self, runs: Sequence[Run]) -> bool:
-        """Record how runs ended; return False when the store cannot be reached, and they are kept."""
-        ended = [run for run in runs if run.settlement is not None]
-        given_back = [run for run in runs if run.settlement is None]
-        settled = not ended or await self._record(ended)
-        released = not given_back or await self._record(given_back)
-        return settled and released
-
-    async def _record(self, runs: Sequence[Run]) -> bool:
-        try:
-            lost = await self._hand_over(runs)
-        except StoreLocked as error:
-            return await self._record_others(runs, error.dead_letter_ids)
-        except Exception as error:  # whatever it is, the worker must not end
-            return await self._settle_later(runs, error)
-        self._outage.over()
-        for run in runs:
-            self._close(run, lost=run.claim.lease in lost)
-        return True
-
-    async def _hand_over(self, runs: Sequence[Run]) -> Collection[Lease]:
-        """Have the store settle runs, or give them back if they have no settlement; return what was lost."""
-        now = moment(self._clock.time_ns())
-        settlements = [run.settlement for run in runs if run.settlement is not None]
-        if settlements:
-            return frozenset(await self._store.settle(settlements, now=now))
-        return frozenset(await self._store.release([run.claim.lease for run in runs], now=now))
-
-    async def _record_others(self, runs: Sequence[Run], held_up: Collection[str]) -> bool:
-        """Record what can be recorded now, and the others when nobody's transaction holds their sequences."""
-        others = [run for run in runs if run.claim.lease.dead_letter_id not in held_up]
-        recorded = not others or await self._record(others)
-        for run in runs:
-            if run not in others:
-                recorded = self._end_again(run) and recorded
-        return recorded
-
-    def _end_again(self, run: Run) -> bool:
-        """Have a run recorded a little later; False when the bus is closing, and it cannot wait."""
-        run.held_up += 1
-
-        async def later() -> None:
-            try:
-                await anyio.sleep(min(_SHORT_WAIT * 2**run.held_up, _LONGEST_WAIT))
-            finally:
-                self._ended.append(run)
-                self._look = True  # for what is next in its sequence
-                self._something.set()
-
-        try:
-            self._bus.serve(later)
-        except BusClosed:
-            self._ended.append(run)
             return False
+        self._keeper.watch(lease, run.lose)
         return True
-
-    async def _settle_later(self, runs: Sequence[Run], error: Exception) -> bool:
-        """Keep runs that could not be recorded; one that the store refuses must not hold up the others."""
-        self._unavailable("settle", error)
-        if isinstance(error, StoreUnavailable) and error.retryable:
-            self._ended[:0] = runs
-            return False
-        if len(runs) > 1:
-            return all([await self._settle([run]) for run in runs])
-        (run,) = runs
-        run.refused += 1
-        if run.refused < _MAX_REFUSED:
-            self._ended.append(run)
-            return False
-        _log.error("worker.gave_up", dead_letter=run.claim.lease.dead_letter_id, exc_info=error)
-        self._close(run, lost=False, recorded=False)  # its lease runs out: again and again, and it is poison
-        return True
-
-    def _close(self, run: Run, *, lost: bool, recorded: bool = True) -> None:
-        """Let go of a run: it is recorded, or its lease is lost, or left to run out."""
-        lease = run.claim.lease
-        self._keeper.forget(lease)
-        self._held.pop(lease.dead_letter_id, None)
-        if lost:
-            self._keeper.tell_lost(lease)
-        elif recorded and run.settlement is not None and self._bus.telemetry:
-            now = moment(self._clock.time_ns())
-            tell_settled(
-                self._bus.telemetry, run.claim.letter, run.settlement, duration=run.duration, now=now
-            )
-        self._unsettled.cross_off(lease.dead_letter_id)
-
-    def _take_ended(self) -> list[Run]:
-        ended, self._ended = self._ended, []
-        return ended
-
-    def _unavailable(self, doing: str, error: Exception) -> None:
-        if isinstance(error, StoreUnavailable):
-            self._outage.met(error, during=doing)
-        else:
-            _log.warning(f"worker.cannot_{doing}", held=len(self._held), exc_info=error)
-
-    # -- the tasks that run handlers
-
-    def _begin(self) -> None:
-        """Have somebody run what waits."""
-        if self._waiting and not self._spare and self._tasks < self._concurrency:
-            self._spare = True
-            self._bus.spawn(self._run_some)
-
-    async def _run_some(self) -> None:
-        """Run what waits, one after another; another task goes on when a handler of this one waits."""
-        self._spare = False
-        self._tasks += 1
-        try:
-            with anyio.CancelScope() as scope:
-                while self._waiting:
-                    run = self._waiting.popleft()
-                    self._begin()
-                    if run.lost:
-                        self._drop(run)
-                        continue
-                    run.scope = scope
-                    await self._run(run)
-                    run.scope = None
-                    if scope.cancel_called:
-                        break  # the scope is used up
-        finally:
-            self._tasks -= 1
-        self._begin()
-
-    async def _run(self, run: Run) -> None:
-        try:
-            outcome = await self._bus.redeliver(stored_delivery(run.claim.letter))
-        except BaseException as error:
-            if run.lost:
-                self._drop(run)
-            elif isinstance(error, Exception) and not isinstance(error, BusClosed):
-                self._fail(run)
-                return
-            else:
-                self._end(run, None)
-                if isinstance(error, BusClosed):
-                    return
-            raise
-        if run.lost:
-            self._drop(run)
-            return
-        try:
-            self._conclude(run, outcome)
-        except Exception:
-            self._fail(run)
-
-    def _fail(self, run: Run) -> None:
-        """Leave to a rescue what the bus itself fails at; what it does so again and again is poison."""
-        _log.exception("worker.failed", dead_letter=run.claim.lease.dead_letter_id)
-        self._drop(run)
-
-    def _conclude(self, run: Run, outcome: RedeliveryOutcome) -> None:
-        """Decide what is to be recorded of a run that has ended."""
-        if isinstance(outcome, Unhandled):  # unsubscribed since it was claimed; others may have it
-            self._end(run, None)
-            return
-        settlement = settlement_of(
-            run.claim, outcome, now=moment(self._clock.time_ns()), keep_succeeded=self._keep_succeeded
-        )
-        run.duration = duration_of(outcome)
-        if isinstance(outcome, FailedAgain) and outcome.failure.thread_done is not None:
-            assert settlement is not None
-            failure = outcome.failure
-            self._bus.spawn(lambda: self._end_after_thread(run, settlement, failure))
-            return
-        self._end(run, settlement)
-
-    async def _end_after_thread(self, run: Run, settlement: Settlement, failure: Failure) -> None:
-        """Hold the lease until the handler's abandoned thread has returned, and settle then."""
-        assert failure.thread_done is not None
-        with anyio.CancelScope() as scope:
-            run.scope = scope
-            try:
-                await failure.thread_done.wait()
-            except BaseException:
-                if not run.lost:  # the bus has waited for its grace; the thread and the lease go on
-                    handler_id = failure.handler_id
-                    _log.warning(
-                        "shutdown.thread_left", handler_id=handler_id, dead_letter=run.claim.letter.id
-                    )
-                    self._close(run, lost=False, recorded=False)
-                raise
-        run.scope = None
-        if run.lost:
-            self._drop(run)
-            return
-        now = moment(self._clock.time_ns())
-        self._end(run, settled_later(settlement, run.claim.letter, failure, now))
 
     def _end(self, run: Run, settlement: Settlement | None) -> None:
         """Have a run recorded; without a settlement it is given back uncharged."""
         run.ended = True
         run.settlement = settlement
-        self._ended.append(run)
+        self._results.add(run)
         self._give_back_room(run)
 
     def _drop(self, run: Run) -> None:
         """Record nothing of a run."""
         run.ended = True
         self._give_back_room(run)
-        self._close(run, lost=run.lost)
+        self._results.close(run, lost=run.lost)
 
     def _give_back_room(self, run: Run) -> None:
         letter = run.claim.letter
@@ -539,7 +323,6 @@ class DurableWorker:
         self._leave_room(letter.handler_id)
 
     def _leave_room(self, handler_id: str) -> None:
-        self._running[handler_id] -= 1
-        if handler_id in self._full:
+        if self._room.leave(handler_id):
             self._look = True  # for what there was no room for
         self._something.set()

@@ -83,6 +83,9 @@ async def test_an_outage_is_told_of_when_it_begins_and_when_it_is_over(tmp_path:
                 for number in range(50):
                     group.start_soon(bus.publish, "order.placed", number)
                     group.start_soon(bus.publish, "order.paid", number)
+            with anyio.fail_after(10):
+                while not any(line["event"] == "spool.waits" for line in logs):
+                    await anyio.sleep(0.001)
             store.down = False
             await bus.wait_idle()
     told = [line["event"] for line in logs]
