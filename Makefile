@@ -28,7 +28,7 @@ architecture: $(VENV)/.dev
 coverage: $(VENV)/.dev
 	sh tests/run_with_coverage.sh $(BIN)
 
-chaos: $(VENV)/.dev  ## Kill, freeze and cut off processes for as long as it takes to trust them: some 40 minutes.
+chaos: $(VENV)/.dev  ## Kill, freeze and cut off processes for as long as it takes to trust them: some 20 minutes.
 	EVENTBUS_CHAOS_KILLS=200 EVENTBUS_CHAOS_DELIVERIES=20000 EVENTBUS_CHAOS_OUTAGE=10 \
 		$(BIN)/python -m pytest tests/scenarios -v -s
 

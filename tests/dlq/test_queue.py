@@ -239,7 +239,7 @@ async def test_after_a_timeout_the_letter_is_running_until_the_thread_returns_an
         go.wait(30)
 
     for number in range(count):
-        bus.subscribe("job", slow, id=f"slow-{number}", timeout=0.02)
+        bus.subscribe("job", slow, id=f"slow-{number}", timeout=0.25)  # its thread has begun by then
     async with bus:
         receipt = await bus.publish("job", 1)
         ids = [str(result.dead_letter_id) for result in receipt.deliveries.values()]

@@ -14,6 +14,8 @@ from eventbus_dlq import DeadLetterQueue, MemoryStore
 from eventbus_dlq.store import DeadLetterStore
 
 SHORT = 0.02
+TIME_TO_BEGIN = 0.25
+"""Long enough for a thread to have begun, on a busy machine too."""
 
 
 @pytest.mark.parametrize("count", [1, 10])
@@ -142,7 +144,7 @@ async def test_publish_does_not_wait_for_a_thread_that_takes_too_long(dlq: DeadL
     bus = EventBus(dlq=dlq)
     go, ended = threading.Event(), threading.Event()
 
-    @bus.on("job", id="slow", timeout=SHORT)
+    @bus.on("job", id="slow", timeout=TIME_TO_BEGIN)
     def slow(event: Any) -> None:
         go.wait(30)
         ended.set()
@@ -163,7 +165,7 @@ async def test_a_thread_that_timed_out_is_not_run_again_beside_itself(
     bus = EventBus(dlq=dlq)
     go, runs = threading.Event(), 0
 
-    @bus.on("job", id="slow", timeout=SHORT, retry=RetryPolicy(attempts=3, delay=0))
+    @bus.on("job", id="slow", timeout=TIME_TO_BEGIN, retry=RetryPolicy(attempts=3, delay=0))
     def slow(event: Any) -> None:
         nonlocal runs
         runs += 1

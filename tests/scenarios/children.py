@@ -53,7 +53,7 @@ class Child:
         """Wait until this process has said something so many times."""
         deadline = time.monotonic() + PATIENCE
         while self.times(what, who) < times:
-            code = self._ended(0.01)
+            code = self.ended(0.01)
             assert code is None or self.times(what, who) >= times, f"it ended with {code}: {self.errors()}"
             assert time.monotonic() < deadline, f"{who} has not {what} {times} times; {self.errors()}"
 
@@ -84,7 +84,7 @@ class Child:
 
     def wait(self, patience: float = PATIENCE) -> int:
         """Return the exit code; negative is the signal that killed it."""
-        code = self._ended(patience)
+        code = self.ended(patience)
         assert code is not None, f"it has not ended within {patience} s: {self.errors()}"
         return code
 
@@ -93,10 +93,11 @@ class Child:
         return self._errors.read_text(errors="replace")[-4000:] if self._errors.exists() else ""
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._ended(0.0) is None:
+        if self.ended(0.0) is None:
             os.kill(self.pid, number)
 
-    def _ended(self, patience: float) -> int | None:
+    def ended(self, patience: float) -> int | None:
+        """Wait for its end; return the exit code, or None when it has not ended."""
         if self._code is None:
             self._code = nursery().ended(self.pid, patience)
         return self._code

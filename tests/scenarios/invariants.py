@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from databases import plain
 from ledger import Ledger, Line
-from shop import INVOICE_FAILS, NOTIFY_FAILS, SHIP_FAILS_ONCE
+from shop_process import INVOICE_FAILS, NOTIFY_FAILS, SHIP_FAILS_ONCE
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -166,7 +166,8 @@ def assert_captured(accepted: set[Order], found: Found) -> None:
 
 def assert_counters(found: Found) -> None:
     """Check that the counters say what a count says."""
-    assert Counter(row.state for row in found.rows) == +found.counted
+    there = Counter(row.state for row in found.rows)
+    assert there == +found.counted, f"{there} are there, and {+found.counted} were counted"
 
 
 def assert_attempts(found: Found) -> None:

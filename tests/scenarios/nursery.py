@@ -14,7 +14,7 @@ import sys
 import traceback
 from typing import Any
 
-from shop import open_for_business
+from shop_process import open_for_business
 
 import eventbus_adapters.sql.postgres.running  # noqa: F401  # what a shop on PostgreSQL imports
 

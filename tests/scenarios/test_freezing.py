@@ -16,7 +16,13 @@ KEYS = ["acme", "globex"]
 def test_a_process_that_was_frozen_past_its_lease_has_lost_its_work(
     database: Database, tmp_path: Path
 ) -> None:
-    settings = {"url": database.url, "lease": 1.5, "work": 0.2, "idle_exit": True}
+    settings = {
+        "url": database.url,
+        "lease": 1.5,
+        "work": 0.2,
+        "idle_exit": True,
+        "options": {"timeout": 3.0},  # after which PostgreSQL ends the transaction of a frozen process
+    }
     frozen = Child(tmp_path, **settings, keys=KEYS, orders=20)
     frozen.until("accepted", "shop", times=40)
     frozen.until("started", "ship", times=5)

@@ -17,8 +17,8 @@ LOG_SIZE = 1_000_000
 """Bytes of SQLite's log at which its disk is full."""
 SPOOL_SIZE = 400_000
 """Bytes that there is room for in the spool: less than are written in an outage."""
-FULL = min(OUTAGE, 3.0)
-"""Seconds; in more of them the ledger would not have room either."""
+FULL = min(OUTAGE, 1.5)
+"""Seconds; in more of them the spool, and then the ledger, would not have room either."""
 
 
 @contextmanager

@@ -131,10 +131,11 @@ class Batches:
         locked_by = [_locked_by(job) for job in jobs]
         keys = {key for own, _ in locked_by for key in own}
         ids = {it for _, own in locked_by for it in own}
+        alone = {it for job in jobs if isinstance(job, Change) for it in job.alone}
         if self._waits:
-            lock(connection, keys, ids)
+            lock(connection, keys, ids, alone)
             return {}
-        taken = try_lock(connection, keys, ids)
+        taken = try_lock(connection, keys, ids, alone)
         if not taken:
             return {}
         return {

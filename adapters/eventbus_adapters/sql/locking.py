@@ -59,33 +59,45 @@ _LOCK_ROWS = Statement(
 )
 
 
-def lock(connection: Connection, keys: Collection[Key], ids: Collection[str]) -> None:
+def lock(
+    connection: Connection, keys: Collection[Key], ids: Collection[str], alone: Collection[str] = ()
+) -> None:
     """Keep all others from changing the letters of ``ids`` with their sequences, and those of ``keys``.
 
-    It holds until the transaction ends.
+    Of the letters of ``alone`` the sequences are left to others. It holds until the transaction ends.
     """
-    if not (keys or ids) or connection.dialect.name != "postgresql":
+    if not (keys or ids or alone) or connection.dialect.name != "postgresql":
         return
-    letters = _in_order(connection, ids)
-    if not keys and _LOCK_FREE_ROWS.over(connection, letters):
-        return
-    _LOCK_SEQUENCES.over(connection, _lines(keys, letters))
-    _LOCK_ROWS.over(connection, letters)
+    rows = _in_order(connection, {*ids, *alone})
+    if not _lock_free(connection, keys, ids, rows):
+        _LOCK_SEQUENCES.over(connection, _lines(keys, _in_order(connection, ids)))
+        _LOCK_ROWS.over(connection, rows)
 
 
-def try_lock(connection: Connection, keys: Collection[Key], ids: Collection[str]) -> AbstractSet[Key | str]:
+def try_lock(
+    connection: Connection, keys: Collection[Key], ids: Collection[str], alone: Collection[str] = ()
+) -> AbstractSet[Key | str]:
     """Do the same without waiting for a sequence; return those keys and ids that others have locked."""
-    if not (keys or ids) or connection.dialect.name != "postgresql":
+    if not (keys or ids or alone) or connection.dialect.name != "postgresql":
         return frozenset()
-    letters = _in_order(connection, ids)
-    if not keys and _LOCK_FREE_ROWS.over(connection, letters):
+    rows = _in_order(connection, {*ids, *alone})
+    if _lock_free(connection, keys, ids, rows):
         return frozenset()
     taken: set[Key | str] = {
         (row.handler, row.line) if row.known_id is None else row.known_id
-        for row in _TRY_SEQUENCES.over(connection, _lines(keys, letters))
+        for row in _TRY_SEQUENCES.over(connection, _lines(keys, _in_order(connection, ids)))
     }
-    _LOCK_ROWS.over(connection, [(it,) for (it,) in letters if it not in taken])
+    _LOCK_ROWS.over(connection, [(it,) for (it,) in rows if it not in taken])
     return taken
+
+
+def _lock_free(
+    connection: Connection, keys: Collection[Key], ids: Collection[str], rows: list[tuple[str]]
+) -> bool:
+    """Lock rows where there is no sequence to be locked, and tell whether that is so."""
+    if keys:
+        return False
+    return bool((_LOCK_FREE_ROWS if ids else _LOCK_ROWS).over(connection, rows)) or not ids
 
 
 def lock_rows(connection: Connection, ids: Collection[str]) -> None:

@@ -228,7 +228,7 @@ class SqlStore:
     ) -> Sequence[Claim | Exception]:
         """Take letters for a run; what cannot be claimed has its error in its place."""
         work = partial(claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now)
-        return await self._change(work, lambda: f"claim {dead_letter_ids}", ids=dead_letter_ids)
+        return await self._change(work, lambda: f"claim {dead_letter_ids}", alone=dead_letter_ids)
 
     async def claim_due(
         self,
@@ -384,12 +384,13 @@ class SqlStore:
         about: Callable[[], str],
         *,
         ids: Collection[str] = (),
+        alone: Collection[str] = (),
         keys: Collection[tuple[str, str]] = (),
         divisible: bool = False,
     ) -> T:
         running = self._opened()
         waiting: Waiter[T] = waiter(about)
-        running.write(Change(work, waiting, ids=ids, keys=keys, divisible=divisible))
+        running.write(Change(work, waiting, ids=ids, alone=alone, keys=keys, divisible=divisible))
         return await waiting.wait()
 
     def _guest(self, deliveries: Sequence[DeadLetter]) -> Guest:

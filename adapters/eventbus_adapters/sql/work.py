@@ -35,14 +35,16 @@ class Change:
 
     ``work`` raises an ``EventBusError`` only before it has written anything. What is ``urgent`` passes
     the work that waits. The letters of ``ids``, with their sequences, and the sequences of ``keys`` are
-    locked before: no other transaction changes them meanwhile. What is ``divisible`` is not kept waiting for
-    those of another transaction, but refused with ``StoreLocked``.
+    locked before: no other transaction changes them meanwhile. So are the letters of ``alone``, without their
+    sequences. What is ``divisible`` is not kept waiting for those of another transaction, but refused with
+    ``StoreLocked``.
     """
 
     work: Callable[[Connection, Deltas], Any]
     waiter: Answered[Any]
     urgent: bool = False
     ids: Collection[str] = ()
+    alone: Collection[str] = ()
     keys: Collection[tuple[str, str]] = ()
     divisible: bool = False
 
