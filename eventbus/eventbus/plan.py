@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MAX_THREADS = 40
 """How many plain functions run in threads at a time, per bus. Those left to themselves do not count."""
 
+_MAX_REDELIVERIES = 1_000
+"""How many routes of redeliveries are kept: names of events may be endless."""
+
 Invoke: TypeAlias = "Callable[[Delivery], Coroutine[Any, Any, None]]"
 Run: TypeAlias = "Callable[[Delivery, Context, int], Awaitable[None] | None]"
 """Runs a delivery in a context, begun at a reading of ``perf_counter_ns``; returns None when it has
@@ -166,6 +169,16 @@ class RouteMaker:
         self._retry = retry
         self._threads: anyio.Semaphore | None = None
         self._slots: dict[Subscription, anyio.Semaphore] = {}
+        self._redeliveries: dict[tuple[Subscription, EventType], Route] = {}
+
+    def for_redelivery(self, subscription: Subscription, event_type: EventType) -> Route:
+        """Return the route of a delivery from the store, made once; it may be in no plan any more."""
+        known = self._redeliveries.get((subscription, event_type))
+        if known is None:
+            if len(self._redeliveries) >= _MAX_REDELIVERIES:
+                self._redeliveries.clear()
+            known = self._redeliveries[subscription, event_type] = self.make(subscription, event_type)
+        return known
 
     def make(self, subscription: Subscription, event_type: EventType, *, runs: bool = True) -> Route:
         """Return the route of events of a type to the subscription's handler.
@@ -190,11 +203,14 @@ class RouteMaker:
     def reset(self) -> None:
         """Forget the event loop that was; called when the bus starts."""
         self._slots.clear()
+        self._redeliveries.clear()
         self._threads = None
 
     def forget(self, subscription: Subscription) -> None:
         """Let go of what was kept for a subscription that is gone."""
         self._slots.pop(subscription, None)
+        for known in [it for it in self._redeliveries if it[0] is subscription]:
+            del self._redeliveries[known]
 
     def _thread_slots(self) -> anyio.Semaphore:
         if self._threads is None:

@@ -52,7 +52,7 @@ async def redeliver(
         envelope = _envelope(stored, types)
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
-    route = routes.make(subscription, envelope.event_type)
+    route = routes.for_redelivery(subscription, envelope.event_type)
     delivery = Delivery()
     delivery.route = route
     delivery.envelope = envelope
