@@ -76,12 +76,16 @@ class Delivery:
         return self.route.handler_id
 
     @property
+    def runs(self) -> int:
+        """How often the handler has run since the delivery was begun, or begun again from the store."""
+        ran = self.state == "succeeded" or bool(self.failures)
+        return self.attempt - self.attempts_before if ran else 0
+
+    @property
     def result(self) -> DeliveryResult:
         """What became of it, as receipts show it."""
-        ran = self.state == "succeeded" or bool(self.failures)
-        runs = self.attempt - self.attempts_before if ran else 0
         return DeliveryResult(
-            self.state or "accepted", self.error, self.dead_letter_id, self.duration_ns / 1e9, runs
+            self.state or "accepted", self.error, self.dead_letter_id, self.duration_ns / 1e9, self.runs
         )
 
     def annotate(self, values: Mapping[str, Any]) -> None:

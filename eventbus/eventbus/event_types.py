@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pydantic
+import pydantic_core
 
 from eventbus.envelope import check_text
 from eventbus.errors import InvalidEvent, UndecodableEvent, UnknownEvent
-from eventbus.payloads import MAX_PAYLOAD, Codec, codec_for
+from eventbus.payloads import MAX_PAYLOAD, Codec, codec_for, json_values
 
 Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the JSON payload of one version into that of the next."""
@@ -157,23 +158,24 @@ class EventTypes:
             raise InvalidEvent(f"upcast of {name!r} from version {from_version} is already registered")
         self._upcasts[name, from_version] = upcast
 
-    def decode(self, name: str, version: int, data: Any) -> tuple[EventType, Any]:
-        """Turn the JSON values of a stored payload into today's event object.
+    def decode(self, name: str, version: int, payload: bytes) -> tuple[EventType, Any]:
+        """Turn a stored payload into today's event object.
 
         Raises:
-            UndecodableEvent: the values do not fit, are newer than the class, or an upcast is
+            UndecodableEvent: it is no JSON, does not fit, is newer than the class, or an upcast is
                 missing or raises.
         """
-        event_type = self.find(name)
-        if event_type is None:
-            return self.named(name), data
+        event_type = self.find(name) or self.named(name)
+        if version == event_type.version or event_type.cls is None:
+            return event_type, event_type.codec.decode(payload)
         if version > event_type.version:
             raise UndecodableEvent(
                 f"the payload of {name!r} has version {version}, newer than the class's {event_type.version}"
             )
+        data = json_values(name, payload)
         for step in range(version, event_type.version):
             data = self._upcast_once(name, step, data)
-        return event_type, event_type.codec.decode(data)
+        return event_type, event_type.codec.decode(pydantic_core.to_json(data))
 
     def _upcast_once(self, name: str, step: int, data: Any) -> Any:
         upcast = self._upcasts.get((name, step))

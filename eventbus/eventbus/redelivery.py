@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextvars import copy_context
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -82,11 +81,7 @@ async def redeliver(
 
 
 def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
-    try:
-        data = json.loads(stored.payload)
-    except ValueError as error:
-        raise UndecodableEvent(f"the stored payload of {stored.event_name!r} is not JSON: {error}") from error
-    event_type, payload = types.decode(stored.event_name, stored.event_version, data)
+    event_type, payload = types.decode(stored.event_name, stored.event_version, stored.payload)
     metadata = Metadata(
         id=stored.event_id,
         correlation_id=stored.correlation_id,
@@ -110,7 +105,7 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
 def _outcome(delivery: Delivery) -> RedeliveryOutcome:
     duration = delivery.duration_ns / 1e9
     if delivery.state == "succeeded":
-        return Succeeded(duration, delivery.result.attempts)
+        return Succeeded(duration, delivery.runs)
     failure, error = delivery.failure, delivery.error
     assert failure is not None
     assert error is not None
