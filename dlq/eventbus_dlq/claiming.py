@@ -10,9 +10,9 @@ from eventbus_dlq.store import Claim, Lease
 if TYPE_CHECKING:
     from eventbus_dlq.letter import DeadLetter
 
-_make_lease, _make_claim = maker(Lease), maker(Claim)
+_make_claim = maker(Claim)
 
 
 def claim_of(letter: DeadLetter) -> Claim:
     """Return the claim of a letter that is running, under the token that it has."""
-    return _make_claim(letter=letter, lease=_make_lease(dead_letter_id=letter.id, token=letter.token))
+    return _make_claim(letter=letter, lease=Lease(letter.id, letter.token))

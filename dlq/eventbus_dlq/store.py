@@ -61,8 +61,7 @@ class SequenceKey(NamedTuple):
     ordering_key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(NamedTuple):
     """Temporary ownership of a letter.
 
     Attributes:

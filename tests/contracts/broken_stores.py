@@ -38,7 +38,7 @@ class AcceptsStaleTokens(Breakable):
 
     def _current(self, lease: Lease) -> Lease:
         letter = self.row(lease.dead_letter_id)
-        return lease if letter is None else replace(lease, token=letter.token)
+        return lease if letter is None else lease._replace(token=letter.token)
 
 
 class LosesTheLastOfSeveral(Breakable):

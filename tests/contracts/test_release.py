@@ -104,7 +104,7 @@ async def test_a_closed_letter_that_was_reopened_running_stays_open(store: DeadL
 async def test_only_the_lost_ones_of_many_are_returned(store: DeadLetterStore) -> None:
     first, second = await running(store, build_letter()), await running(store, build_letter())
     unknown = Lease(dead_letter_id=new_id(), token=1)
-    stale = replace(second, token=0)
+    stale = second._replace(token=0)
     assert list(await store.release([unknown, first, stale, first], now=NOW)) == [unknown, stale, first]
     assert (await store.get(first.dead_letter_id)).state is DeadLetterState.PENDING
     assert (await store.get(second.dead_letter_id)).state is DeadLetterState.RUNNING

@@ -253,7 +253,7 @@ async def test_a_run_is_settled_once(store: DeadLetterStore) -> None:
 async def test_only_the_lost_ones_of_many_are_returned(store: DeadLetterStore) -> None:
     leases = [await running(store, build_letter()) for _ in range(4)]
     unknown = Lease(dead_letter_id=new_id(), token=1)
-    stale = replace(leases[1], token=leases[1].token - 1)
+    stale = leases[1]._replace(token=leases[1].token - 1)
     asked = [leases[0], unknown, stale, leases[2], leases[3]]
     settlements = [Settlement(lease=lease, state=RESOLVED) for lease in asked]
     assert list(await store.settle(settlements, now=NOW)) == [unknown, stale]

@@ -81,8 +81,8 @@ def record(
     """Record what can be recorded like this; return the leases that are done with."""
     first: dict[tuple[str, int], Settlement] = {}
     for it in settlements:
-        first.setdefault((it.lease.dead_letter_id, it.lease.token), it)
-    storables = [known for known in first if storable(known[0], connection)]
+        first.setdefault(it.lease, it)
+    storables = [lease for lease in first if storable(lease[0], connection)]
     recorder = _Recorder(deltas, microseconds(now))
     for row in _HELD.tuples(connection, [it for it in storables if _has_no_news(first[it])]):
         recorder.stand(row, first[row[:2]])

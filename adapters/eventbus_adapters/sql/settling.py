@@ -67,23 +67,22 @@ def settle(
 
 def _forget(
     connection: Connection, deltas: Deltas, changes: Changes, settlements: Sequence[Settlement]
-) -> set[Lease]:
+) -> set[tuple[str, int]]:
     """Delete what is forgotten, without reading it; return the leases that are done with."""
-    first: dict[tuple[str, int], Settlement] = {}
+    first: dict[Lease, Settlement] = {}
     for it in settlements:
-        lease = it.lease
-        first.setdefault((lease.dead_letter_id, lease.token), it)
-    wanted = {
-        known: it.lease
-        for known, it in first.items()
-        if it.forget and it.state is DeadLetterState.RESOLVED and storable(known[0], connection)
-    }
-    gone = _FORGET.tuples(connection, list(wanted))
+        first.setdefault(it.lease, it)
+    wanted = [
+        lease
+        for lease, it in first.items()
+        if it.forget and it.state is DeadLetterState.RESOLVED and storable(lease.dead_letter_id, connection)
+    ]
+    gone = _FORGET.tuples(connection, wanted)
     deltas.take_out([row[_COUNTED:] for row in gone])
     for row in gone:
         if row[2] is not None:
             changes.left(dict(zip(_FORGOTTEN, row, strict=True)))
-    return {wanted[row[:2]] for row in gone}
+    return {row[:2] for row in gone}
 
 
 def _settle(changes: Changes, held: Held, settlement: Settlement, now: datetime) -> bool:
