@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.store import DeadLetterStore, Kept
 
 _log = Log()
+_ACCEPTED, _RUNNING = DeadLetterState.ACCEPTED, DeadLetterState.RUNNING
 _PARKED = DeadLetterState.PARKED
 
 
@@ -63,9 +64,8 @@ class Acceptor:
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
-        letters, promises = self._letters(deliveries), self._promises
-        if promises is not None:
-            letters = [promises.make(letter) for letter in letters]
+        promises = self._promises
+        letters = self._letters(deliveries, promises)
         with self._blocked.storing(letters):
             try:
                 kept = await self._committer.accept(letters)
@@ -99,10 +99,15 @@ class Acceptor:
         self._bus.call_from_thread(lambda: self._written(kept))
         return _where(kept)
 
-    def _letters(self, deliveries: Sequence[Acceptance]) -> Sequence[DeadLetter]:
+    def _letters(
+        self, deliveries: Sequence[Acceptance], promises: Promises | None = None
+    ) -> Sequence[DeadLetter]:
         now = moment(self._clock.time_ns())
         redelivery = self._redelivery
-        return [accepted_letter(delivery, redelivery=redelivery, now=now) for delivery in deliveries]
+        return [
+            accepted_letter(delivery, redelivery=redelivery, now=now, promises=promises)
+            for delivery in deliveries
+        ]
 
     def _session_store(self, method: str) -> Callable[..., Any]:
         """Return a method of ``SessionStore``, which not every store is."""
@@ -139,12 +144,18 @@ class Acceptor:
             _log.warning("accept.unwatched", dead_letters=[letter.id for letter in letters])
 
 
-def accepted_letter(delivery: Acceptance, *, redelivery: RetryPolicy, now: datetime) -> DeadLetter:
-    """Return the letter of a delivery that has not run yet."""
+def accepted_letter(
+    delivery: Acceptance, *, redelivery: RetryPolicy, now: datetime, promises: Promises | None = None
+) -> DeadLetter:
+    """Return the letter of a delivery that has not run yet: claimed, if ``promises`` make one of it."""
     envelope, payload, handler_id, priority, tags, ordering_key = delivery
     metadata = envelope.metadata
+    dead_letter_id = new_id()
+    promise = None if promises is None else promises.make(dead_letter_id, handler_id, ordering_key, now=now)
+    owner, lease_until = promise or (None, None)
+    claims = int(promise is not None)  # what moves.claimed would add
     return make_letter(
-        id=new_id(),
+        id=dead_letter_id,
         event_id=envelope.id,
         event_name=envelope.name,
         event_version=envelope.version,
@@ -162,9 +173,9 @@ def accepted_letter(delivery: Acceptance, *, redelivery: RetryPolicy, now: datet
         tags=tags,
         annotations={},
         redelivery=redelivery,
-        state=DeadLetterState.ACCEPTED,
+        state=_ACCEPTED if promise is None else _RUNNING,
         reason=None,
-        attempts=0,
+        attempts=claims,
         retries=0,
         crashes=0,
         retry_at=None,
@@ -172,6 +183,9 @@ def accepted_letter(delivery: Acceptance, *, redelivery: RetryPolicy, now: datet
         updated_at=now,
         last_attempt_at=None,
         fingerprint="",
+        token=claims,
+        lease_owner=owner,
+        lease_until=lease_until,
         error=None,
         history=(),
     )

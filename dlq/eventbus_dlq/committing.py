@@ -50,15 +50,15 @@ class Committer:
         self._timeout = timeout
         self._spool = spool
 
-    async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
+    def add(self, letters: Sequence[DeadLetter]) -> Awaitable[Sequence[str]]:
         """Commit new failures; return the ids under which they are kept, in order.
 
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
-        return await self._commit("add", self._store.add, letters, again=list, answer=_ids)
+        return self._commit("add", self._store.add, letters, again=list, answer=_ids)
 
-    async def accept(self, letters: Sequence[DeadLetter], *, again: bool = False) -> Sequence[Kept]:
+    def accept(self, letters: Sequence[DeadLetter], *, again: bool = False) -> Awaitable[Sequence[Kept]]:
         """Commit deliveries that have not run; return where each is kept, in order.
 
         ``again`` says that they were handed over before, and that nobody knows what became of them.
@@ -68,9 +68,7 @@ class Committer:
         """
         if again:
             letters = _accepted_again(letters, times=_MOST_TIMES)
-        return await self._commit(
-            "accept", self._store.accept, letters, again=_accepted_again, answer=_as_accepted
-        )
+        return self._commit("accept", self._store.accept, letters, again=_accepted_again, answer=_as_accepted)
 
     async def _commit(
         self,

@@ -5,9 +5,9 @@ It spares the store a claim: most of what a durable delivery costs beyond being 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
-from eventbus_dlq import moves
 from eventbus_dlq.capture import moment
 from eventbus_dlq.letter import DeadLetterState
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from eventbus_dlq.worker import DurableWorker
 
 _ACCEPTED, _RUNNING = DeadLetterState.ACCEPTED, DeadLetterState.RUNNING
+
+
+class Promise(NamedTuple):
+    """Whose claim a delivery is from its acceptance on, and until when."""
+
+    owner: str
+    lease_until: datetime
 
 
 class Promises:
@@ -40,16 +47,18 @@ class Promises:
         self._unsettled = unsettled
         self._clock = clock
         self._owner = owner
-        self._lease = lease
+        self._lease = timedelta(seconds=lease)
 
-    def make(self, letter: DeadLetter) -> DeadLetter:
-        """Return a letter as it is to be accepted: claimed, if there is room for it.
+    def make(
+        self, dead_letter_id: str, handler_id: str, ordering_key: str | None, *, now: datetime
+    ) -> Promise | None:
+        """Set room aside for a delivery, which is to be claimed then; return None when there is none.
 
-        What has to keep an order is not: whether it may run is for the store to say.
+        There is none for what has to keep an order: whether it may run is for the store to say.
         """
-        if letter.ordering_key is not None or not self._worker.promise(letter):
-            return letter
-        return moves.claimed(letter, owner=self._owner, lease=self._lease, now=letter.created_at)
+        if ordering_key is not None or not self._worker.promise(dead_letter_id, handler_id):
+            return None
+        return Promise(self._owner, now + self._lease)
 
     def keep(self, letters: Sequence[DeadLetter], kept: Sequence[Kept]) -> None:
         """Have the worker run, or look for, what is durable now."""

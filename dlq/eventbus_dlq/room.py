@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.run import Run
     from eventbus_dlq.store import Claim
 
@@ -63,13 +62,12 @@ class Room:
         self.full.update(name for name, number in claimed.items() if number == wanted.get(name))
         self.backlog = len(claims) >= limit
 
-    def promise(self, letter: DeadLetter, *, tasks: int) -> bool:
+    def promise(self, dead_letter_id: str, handler_id: str, *, tasks: int) -> bool:
         """Set room aside for a delivery on its way into the store; False when there is none.
 
         There is none while others wait in the store, because they come first, and none when ``tasks``
         tasks run already and the delivery would not begin at once.
         """
-        handler_id = letter.handler_id
         if self.backlog or handler_id in self.full or handler_id not in self._limits:
             return False
         limit = self._limits[handler_id]
@@ -79,7 +77,7 @@ class Room:
         if tasks + promised >= self._concurrency or len(self.held) + promised >= _HELD * self._concurrency:
             return False
         self._running[handler_id] += 1
-        self.promised.add(letter.id)
+        self.promised.add(dead_letter_id)
         return True
 
     def leave(self, handler_id: str) -> bool:

@@ -119,12 +119,12 @@ class DurableWorker:
         self._behind += 1
         self.wake()
 
-    def promise(self, letter: DeadLetter) -> bool:
+    def promise(self, dead_letter_id: str, handler_id: str) -> bool:
         """Set room aside for a delivery that is on its way into the store; False when there is none.
 
         What is promised has to be kept, given back or broken.
         """
-        return not self._halted and self._room.promise(letter, tasks=self._runner.tasks)
+        return not self._halted and self._room.promise(dead_letter_id, handler_id, tasks=self._runner.tasks)
 
     def keep_promise(self, letter: DeadLetter) -> None:
         """Run a delivery that was claimed as it was accepted."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
 from tests.dlq.test_worker import Steps, durable, idle, letters_of, when_all_wait
 
-from eventbus import CaptureFailed
-from eventbus_dlq import DeadLetter, StoreUnavailable
+from eventbus import CaptureFailed, Envelope, RetryPolicy
+from eventbus.acceptance import Acceptance
+from eventbus_dlq import DeadLetter, StoreUnavailable, moves
+from eventbus_dlq.accepting import accepted_letter
+from eventbus_dlq.promises import Promise
 
 
 class Arrivals(Steps):
@@ -290,3 +296,13 @@ async def test_spooled_it_belongs_to_nobody(tmp_path: Path) -> None:
     (letter,) = spooled
     assert (letter.state, letter.attempts, letter.lease_owner) == ("accepted", 0, None)
     assert seen == [1]
+
+
+def test_what_comes_claimed_is_what_a_claim_would_have_made_of_it() -> None:
+    envelope = Envelope.of("job", 1, tenant="acme", headers={"traceparent": "00-1-2-00"})
+    delivery = Acceptance(envelope, b"1", "handler", 3, ("a",), None)
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    promises = Mock(make=lambda *_, now: Promise("me", now + timedelta(seconds=60)))
+    came = accepted_letter(delivery, redelivery=RetryPolicy(), now=now, promises=promises)
+    accepted = replace(accepted_letter(delivery, redelivery=RetryPolicy(), now=now), id=came.id)
+    assert came == moves.claimed(accepted, owner="me", lease=60, now=now)
