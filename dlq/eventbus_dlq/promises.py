@@ -66,11 +66,11 @@ class Promises:
         for letter, (dead_letter_id, state) in zip(letters, kept, strict=True):
             if state is _ACCEPTED:
                 look = True
-                self._unsettled.expect([dead_letter_id])
+                self._unsettled.expect(dead_letter_id)
             if letter.state is not _RUNNING:
                 continue
             if state is _RUNNING and dead_letter_id == letter.id and self._lasts(letter):
-                self._unsettled.expect([dead_letter_id])
+                self._unsettled.expect(dead_letter_id)
                 self._worker.keep_promise(letter)
             else:
                 self._worker.break_promise(letter)

@@ -111,7 +111,7 @@ def attempts_after(letter: DeadLetter, settlement: Settlement) -> int:
 
 def duration_of(outcome: RedeliveryOutcome | None) -> float:
     """Return the seconds that the handler took; 0 when it did not run, or is not known."""
-    return outcome.duration if isinstance(outcome, Succeeded | FailedAgain) else 0.0
+    return outcome.duration if isinstance(outcome, (Succeeded, FailedAgain)) else 0.0
 
 
 def _failed(letter: DeadLetter, settlement: Settlement, failure: Failure, now: datetime) -> Settlement:

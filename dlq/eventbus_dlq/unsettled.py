@@ -45,9 +45,9 @@ class Unsettled:
         self._changed: anyio.Event | None = None  # while somebody waits
         self._ended = False
 
-    def expect(self, dead_letter_ids: Iterable[str]) -> None:
-        """Wait for deliveries from now on."""
-        self._expected.update(dict.fromkeys(dead_letter_ids, self._marks))
+    def expect(self, dead_letter_id: str) -> None:
+        """Wait for a delivery from now on."""
+        self._expected[dead_letter_id] = self._marks
         while len(self._expected) > _MOST:  # others have run the oldest, or they wait for very long
             oldest = next(iter(self._expected))
             del self._expected[oldest]

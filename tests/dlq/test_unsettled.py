@@ -35,7 +35,8 @@ async def is_idle(unsettled: Unsettled) -> bool:
 async def test_nothing_expected_is_idle_and_what_is_crossed_off_too() -> None:
     unsettled = unsettled_of(MemoryStore())
     assert await is_idle(unsettled)
-    unsettled.expect(["a", "b"])
+    unsettled.expect("a")
+    unsettled.expect("b")
     assert not await is_idle(unsettled)
     async with anyio.create_task_group() as group:
         group.start_soon(unsettled.wait)
@@ -51,16 +52,16 @@ async def test_what_others_run_is_waited_for_while_it_is_under_way(state: DeadLe
     letter = build_letter_in(state)
     await store.add([letter])
     unsettled = unsettled_of(store)
-    unsettled.expect([letter.id])
+    unsettled.expect(letter.id)
     unsettled.leave(set(), unsettled.mark())
     assert await is_idle(unsettled) == (state not in ("accepted", "running"))
 
 
 async def test_what_is_held_here_or_was_accepted_since_is_not_looked_up() -> None:
     unsettled = unsettled_of(MemoryStore())
-    unsettled.expect(["held"])
+    unsettled.expect("held")
     mark = unsettled.mark()
-    unsettled.expect(["later"])
+    unsettled.expect("later")
     unsettled.leave({"held"}, mark)
     assert not await is_idle(unsettled)
     unsettled.cross_off("held")
@@ -101,13 +102,14 @@ async def test_there_is_an_end_to_how_many_are_remembered(monkeypatch: pytest.Mo
     unsettled = unsettled_of(MemoryStore())
     unsettled.expect_elsewhere(str(number) for number in range(10))
     assert list(unsettled._elsewhere) == ["7", "8", "9"]
-    unsettled.expect(str(number) for number in range(10, 20))
+    for number in range(10, 20):
+        unsettled.expect(str(number))
     assert (list(unsettled._elsewhere), list(unsettled._expected)) == (["14", "15", "16"], ["17", "18", "19"])
 
 
 async def test_at_the_end_everybody_is_let_go() -> None:
     unsettled = unsettled_of(MemoryStore())
-    unsettled.expect(["a"])
+    unsettled.expect("a")
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             group.start_soon(unsettled.wait)
