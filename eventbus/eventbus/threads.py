@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -49,7 +49,9 @@ class _Watch:
     """Tells the event loop that an abandoned thread has returned."""
 
     def __init__(self, token: anyio.lowlevel.EventLoopToken) -> None:
-        self._token = token
+        loop: Any = token.native_token
+        # not anyio.from_thread, which waits: for ever, when the event loop is just ending
+        self._call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         self._lock = threading.Lock()
         self._begun = False
         self._abandoned = False
@@ -77,7 +79,5 @@ class _Watch:
             self._returned = True
             event = self._event
         if event is not None:
-            try:
-                anyio.from_thread.run_sync(event.set, token=self._token)
-            except RuntimeError:  # the event loop is gone, and with it whoever waited
-                return
+            with suppress(RuntimeError):  # the event loop is gone, and with it whoever waited
+                self._call_soon(event.set)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ import pytest
 
 from eventbus import EventBus, HandlerTimeout, Receipt, RetryPolicy, TelemetryEvent
 from eventbus.plan import MAX_THREADS
+from eventbus.threads import run_in_thread
 from eventbus_dlq import DeadLetterQueue, MemoryStore
 from eventbus_dlq.store import DeadLetterStore
 
@@ -364,3 +367,26 @@ async def test_waiting_for_one_of_the_threads_is_not_the_handlers_time(dlq: Dead
         go.set()
     assert ran == [1]
     assert receipts[0].ok
+
+
+def test_a_thread_that_returns_when_its_event_loop_turns_no_more_ends_too() -> None:
+    """Else the interpreter would wait for it for ever, at its own end."""
+    go, threads = threading.Event(), []
+
+    def slow(payload: Any, envelope: Any) -> None:
+        threads.append(threading.current_thread())
+        go.wait(30)
+
+    async def give_up() -> None:
+        with anyio.move_on_after(TIME_TO_BEGIN):
+            await run_in_thread(SimpleNamespace(payload=1, envelope=None), slow)  # type: ignore[arg-type]
+
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(give_up())
+        go.set()
+        (thread,) = threads
+        thread.join(10)
+        assert not thread.is_alive()
+    finally:
+        loop.close()
