@@ -100,6 +100,7 @@ class Verb(StrEnum):
     ARCHIVE = "archive"
     RESTORE = "restore"
     SNOOZE = "snooze"
+    REQUEUE = "requeue"
     DELETE = "delete"
 
 
@@ -112,6 +113,7 @@ ALLOWED_FROM: Mapping[Verb, frozenset[DeadLetterState]] = {
     Verb.ARCHIVE: _OPEN_AT_REST,
     Verb.RESTORE: CLOSED_STATES,
     Verb.SNOOZE: _SNOOZABLE,
+    Verb.REQUEUE: _SNOOZABLE,
     Verb.DELETE: _OPEN_AT_REST | CLOSED_STATES,
 }
 """From which states each verb may be used. ``running`` is in none: it refuses with ``LeaseHeld``."""
@@ -122,6 +124,7 @@ STATE_AFTER: Mapping[Verb, DeadLetterState] = {
     Verb.ARCHIVE: DeadLetterState.ARCHIVED,
     Verb.RESTORE: DeadLetterState.EXHAUSTED,
     Verb.SNOOZE: DeadLetterState.PENDING,
+    Verb.REQUEUE: DeadLetterState.PENDING,
 }
 """The state that each verb leads to; a deleted letter has none."""
 

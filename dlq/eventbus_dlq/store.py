@@ -23,6 +23,8 @@ A sequence is blocked when one of its letters has failed or is parked: it is in 
 ``parked``, or it is ``running`` and was claimed in another state than ``accepted``, or arrived running. In a
 blocked sequence every ``accepted`` letter that is not the head becomes ``parked/sequence``. Keys are compared
 as they are.
+
+What operators have set (controls, schedules, and what is announced) is in ``control_store.py``.
 """
 
 from __future__ import annotations
@@ -32,8 +34,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from eventbus_dlq.control_store import ControlStore
+
 if TYPE_CHECKING:
     from eventbus.failure import ErrorRecord
+    from eventbus.retry import RetryPolicy
     from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason, Verb
     from eventbus_dlq.query import DeadLetterQuery, Page
     from eventbus_dlq.stats import Stats
@@ -124,6 +129,9 @@ class Settlement:
         annotations: what the handler noted in this run; None keeps what it noted before.
         uncharged: True when the handler did not run: the claim's charge is given back (a letter that
             arrived running was not charged).
+        excused: True when the run is not held against the schedule: ``retries`` is what it was before the
+            claim. The attempt counts, and is kept in the history.
+        redelivery: the schedule that applies from now on; None keeps the one before.
         forget: True to delete the letter instead of keeping it as resolved, if it has never failed
             before and is ``resolved`` now; else it is kept.
         acted_by: who asked for the run; None keeps who acted before.
@@ -140,6 +148,8 @@ class Settlement:
     fingerprint: str | None = None
     annotations: Mapping[str, Any] | None = None
     uncharged: bool = False
+    excused: bool = False
+    redelivery: RetryPolicy | None = None
     forget: bool = False
     acted_by: str | None = None
     note: str | None = None
@@ -180,7 +190,7 @@ class Spooled(NamedTuple):
     letter: DeadLetter
 
 
-class DeadLetterStore(Protocol):
+class DeadLetterStore(ControlStore, Protocol):
     """Keeps deliveries and dead letters, and hands them out under leases."""
 
     @property
@@ -203,8 +213,8 @@ class DeadLetterStore(Protocol):
     def on_work(self, wake: Callable[[], None] | None) -> None:
         """Call ``wake``, from any thread, whenever another process may have made something claimable.
 
-        A hint that may come late, often, or never: whoever waits for work asks again by itself. None
-        ends it.
+        So it does when a :meth:`claim_due` has parked as much as one call may, and is to be asked again. It is
+        a hint that may come late, often, or never: whoever waits for work asks again by itself. None ends it.
         """
         ...
 
@@ -221,6 +231,10 @@ class DeadLetterStore(Protocol):
         attempt is charged, and it has a token, an owner and a lease that lasts from its ``updated_at`` to
         its ``lease_until``. It is as if it had been accepted and then claimed; a release makes it
         ``accepted``.
+
+        One may come ``parked`` with the reason ``paused`` or ``draining``, because its process knows its
+        scope to be closed. It is kept so if a control does close it, and if it would be claimable; else it
+        is taken in as if it had come ``accepted``.
 
         A delivery whose event and handler are already known changes nothing: where that one is kept is
         the answer. That makes it harmless to repeat a call, or to publish one event id twice. One that is
@@ -295,7 +309,8 @@ class DeadLetterStore(Protocol):
         """Return the totals, of all letters or of those of ``tenants``; an empty set has none.
 
         Letters that have not failed count in ``total``, ``by_state``, ``by_event``, ``by_handler`` and
-        ``by_tenant``, and not in ``by_kind``, ``by_category`` and ``by_route``.
+        ``by_tenant``, and not in ``by_kind``, ``by_category`` and ``by_route``. ``paused`` and ``draining``
+        name the closed scopes: of ``tenants``, only those that are theirs.
         """
         ...
 
@@ -316,8 +331,9 @@ class DeadLetterStore(Protocol):
         reason and retry_at stay as they are while it runs.
 
         What cannot be claimed has its error in its place: ``DeadLetterNotFound``, ``LeaseHeld`` (it
-        is running, whatever became of its lease: a rescue frees it), or ``InvalidTransition`` (its
-        state allows no run, or it waits for an earlier one of its sequence).
+        is running, whatever became of its lease: a rescue frees it), ``InvalidTransition`` (its
+        state allows no run, or it waits for an earlier one of its sequence), or ``Paused`` (a control closes
+        it, or it is parked by one).
         """
         ...
 
@@ -339,7 +355,9 @@ class DeadLetterStore(Protocol):
         one its ``created_at``, or the moment at which it became the head of its sequence or came back
         from a run, so that no sequence holds up the others.
 
-        ``wanted`` says how many letters of each handler may be claimed; of other handlers none is.
+        ``wanted`` says how many letters of each handler may be claimed; of other handlers none is. What is
+        due and closed by a control is parked instead, however urgent it is, so that it keeps nothing else
+        waiting; a call may stop after a bounded number of these.
         """
         ...
 
@@ -428,7 +446,8 @@ class DeadLetterStore(Protocol):
         """Carry out a person's verb (all but delete); return the letter as it is then.
 
         ``acted_by`` and ``note`` become what is given, None included; ``retry_at`` becomes ``until``
-        for a snooze and None for the others; the reason becomes None.
+        for a snooze, ``now`` for a requeue, which also makes ``retries`` 0, and None for the others; the
+        reason becomes None.
 
         Raises:
             DeadLetterNotFound: no letter has that id.
