@@ -213,8 +213,9 @@ class DeadLetterStore(ControlStore, Protocol):
     def on_work(self, wake: Callable[[], None] | None) -> None:
         """Call ``wake``, from any thread, whenever another process may have made something claimable.
 
-        So it does when a :meth:`claim_due` has parked as much as one call may, and is to be asked again. It is
-        a hint that may come late, often, or never: whoever waits for work asks again by itself. None ends it.
+        So it does when a :meth:`claim_due` has parked as much as one call may, and is to be asked again.
+        It is a hint that may come late, often, or never: whoever waits for work asks again by itself. None
+        ends it.
         """
         ...
 
