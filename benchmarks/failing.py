@@ -28,15 +28,15 @@ class Order(BaseModel):
 ORDER = Order(order_id=1, customer="ann", note="leave it at the door, please. " * 36)
 
 
-class DeclinedError(Exception):
-    """What the handler raises."""
+class ChargeError(Exception):
+    """What the handler raises: nothing in it says whether trying again can help, so it is tried again."""
 
 
 def declining() -> Handler:
     """Return a new handler that always fails."""
 
     async def charge(event: object) -> None:
-        raise DeclinedError("the card was declined: insufficient funds")
+        raise ChargeError("the charge did not go through: ask again")
 
     return charge
 

@@ -21,6 +21,7 @@ Verdict: TypeAlias = Literal["pass", "short", "reported", "not taken"]
 Backend: TypeAlias = Literal["asyncio", "trio"]
 
 MIB = 1024 * 1024
+NANOSECOND = 1e-9
 
 
 class CannotMeasureError(Exception):
@@ -76,13 +77,16 @@ class Figure(Enum):
     GROWTH = "MiB more"
     """The difference in MiB: less is better, and the limit is the most it may be."""
 
+    DELAY = "ns more"
+    """The difference in nanoseconds: less is better, and the limit is the most it may be."""
+
     def of(self, sample: Sample) -> float:
         """Return the value of one round."""
         if self is Figure.SLOWDOWN:
             return sample.ours / sample.rival
         if self is Figure.SPEEDUP:
             return sample.rival / sample.ours
-        return (sample.ours - sample.rival) / MIB
+        return (sample.ours - sample.rival) / (NANOSECOND if self is Figure.DELAY else MIB)
 
     def keeps(self, limit: float, value: float) -> bool:
         """Tell whether a value is on the right side of a limit; the limit itself is."""

@@ -128,8 +128,8 @@ def _amount(figure: Figure, amount: float | None) -> str:
 
 
 def _value(figure: Figure, value: float) -> str:
-    if figure is Figure.GROWTH:
-        return f"{value:+.2f} {figure.value}"
+    if figure in (Figure.GROWTH, Figure.DELAY):
+        return f"{value:+.{2 if figure is Figure.GROWTH else 0}f} {figure.value}"
     return f"{value:.0f} {figure.value}" if value >= 100 else f"{value:.2f} {figure.value}"
 
 

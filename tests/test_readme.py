@@ -22,6 +22,12 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
+def block_with(text: str) -> str:
+    """Return the block of Python that has a text in it."""
+    (found,) = [block for block in BLOCKS if text in block]
+    return found
+
+
 def run(block: str, names: dict[str, Any]) -> None:
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
 
@@ -128,6 +134,40 @@ async def test_later_ones_of_a_key_wait_parked_and_run_after_the_replay(
                 said += capsys.readouterr().out
 
 
+async def test_a_schedule_is_set_and_what_is_due_is_run_by_hand(
+    levels: dict[str, Any], capsys: pytest.CaptureFixture[str], anyio_backend: str
+) -> None:
+    names: dict[str, Any] = {}
+    run(block_with("async def the_bank_has_a_bad_day"), names)
+    async with (bus := levels["bus"]):
+        await names["the_bank_has_a_bad_day"]()
+        configuration = await bus.configuration()
+    assert "Processed(claimed=0, " in capsys.readouterr().out
+    schedules = {it.handler: it.redelivery.attempts for it in configuration.schedules}
+    assert schedules == {"billing.charge": 50}
+    assert bus.subscription_of("crm.note").redelivery.max_delay == 7200
+
+
+async def test_what_is_paused_runs_after_the_resume_and_a_drain_says_since_when(
+    levels: dict[str, Any], capsys: pytest.CaptureFixture[str], anyio_backend: str
+) -> None:
+    names: dict[str, Any] = {}
+    run(block_with("async def stop_and_go_on"), names)
+    run(block_with("async def stop_for_good"), names)
+    async with levels["bus"]:
+        await names["stop_and_go_on"]()
+        said = capsys.readouterr().out
+        assert "\nparked\n" in said
+        assert "\ntenant=acme is paused since 20" in said
+        assert " by ann: their database is being moved\n" in said
+        with anyio.fail_after(5):
+            while " 1.00\n" not in said:  # the audit of what was parked
+                await anyio.sleep(0.01)
+                said += capsys.readouterr().out
+        await names["stop_for_good"]()
+        assert "no charge has run since 20" in capsys.readouterr().out
+
+
 def test_a_queue_with_a_spool_is_made_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
@@ -137,9 +177,9 @@ def test_a_queue_with_a_spool_is_made_as_shown(tmp_path: Path, monkeypatch: pyte
 
 async def test_the_test_of_the_testing_part_passes(fake_clock: Any, event_recorder: Any) -> None:
     names: dict[str, Any] = {}
-    run(BLOCKS[8], names)
+    run(block_with("def test_a_failed_charge"), names)
     await names["test_a_failed_charge_is_kept_and_comes_home"](fake_clock, event_recorder)
 
 
 def test_every_block_is_run() -> None:
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 12

@@ -6,6 +6,7 @@
 """
 
 from eventbus.failure import CauseRecord, ErrorRecord
+from eventbus_dlq.control_store import Announcement, Configuration, ControlStore, Schedule
 from eventbus_dlq.errors import (
     DeadLetterNotFound,
     InvalidCursor,
@@ -23,6 +24,7 @@ from eventbus_dlq.errors import (
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason, Verb
 from eventbus_dlq.memory import MemoryStore
 from eventbus_dlq.operations import Operation
+from eventbus_dlq.processing import Processed
 from eventbus_dlq.query import DeadLetterQuery, Page
 from eventbus_dlq.queue import DEFAULT_REDELIVERY, DeadLetterQueue
 from eventbus_dlq.replay import HandlerMissing, ReplayOutcome
@@ -42,9 +44,12 @@ from eventbus_dlq.store import (
 
 __all__ = [
     "DEFAULT_REDELIVERY",
+    "Announcement",
     "Attempt",
     "CauseRecord",
     "Claim",
+    "Configuration",
+    "ControlStore",
     "DeadLetter",
     "DeadLetterNotFound",
     "DeadLetterQuery",
@@ -69,9 +74,11 @@ __all__ = [
     "PayloadRedacted",
     "PermissionDenied",
     "Process",
+    "Processed",
     "Reason",
     "Recovery",
     "ReplayOutcome",
+    "Schedule",
     "SequenceKey",
     "SessionStore",
     "Settlement",

@@ -10,7 +10,7 @@ from eventbus.ids import new_id
 from eventbus.log import Log
 from eventbus_dlq.capture import make_letter, moment
 from eventbus_dlq.errors import InvalidSession
-from eventbus_dlq.letter import DeadLetter, DeadLetterState
+from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus.retry import RetryPolicy
     from eventbus_dlq.committing import Committer
-    from eventbus_dlq.promises import Promises
+    from eventbus_dlq.promises import Promise, Promises
+    from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.sequences import BlockedSequences
     from eventbus_dlq.store import DeadLetterStore, Kept
 
@@ -45,7 +46,7 @@ class Acceptor:
         blocked: BlockedSequences,
         bus: Redeliverer,
         clock: Clock,
-        redelivery: RetryPolicy,
+        schedules: Schedules,
         promises: Promises | None,
         written: Callable[[Sequence[Kept]], None],
     ) -> None:
@@ -54,7 +55,7 @@ class Acceptor:
         self._blocked = blocked
         self._bus = bus
         self._clock = clock
-        self._redelivery = redelivery
+        self._schedules = schedules
         self._promises = promises
         self._written = written
 
@@ -103,9 +104,14 @@ class Acceptor:
         self, deliveries: Sequence[Acceptance], promises: Promises | None = None
     ) -> Sequence[DeadLetter]:
         now = moment(self._clock.time_ns())
-        redelivery = self._redelivery
+        schedule_of = self._schedules.of
         return [
-            accepted_letter(delivery, redelivery=redelivery, now=now, promises=promises)
+            accepted_letter(
+                delivery,
+                redelivery=schedule_of(delivery.handler_id, delivery.envelope.name),
+                now=now,
+                promises=promises,
+            )
             for delivery in deliveries
         ]
 
@@ -147,11 +153,16 @@ class Acceptor:
 def accepted_letter(
     delivery: Acceptance, *, redelivery: RetryPolicy, now: datetime, promises: Promises | None = None
 ) -> DeadLetter:
-    """Return the letter of a delivery that has not run yet: claimed, if ``promises`` make one of it."""
-    envelope, payload, handler_id, priority, tags, ordering_key = delivery
+    """Return the letter of a delivery that has not run yet.
+
+    It is claimed, if ``promises`` make one of it, and parked, if an operator has closed its scope.
+    """
+    envelope, payload, handler_id, priority, tags, ordering_key, held = delivery
     metadata = envelope.metadata
     dead_letter_id = new_id()
-    promise = None if promises is None else promises.make(dead_letter_id, handler_id, ordering_key, now=now)
+    promise: Promise | None = None
+    if promises is not None and held is None:
+        promise = promises.make(dead_letter_id, handler_id, ordering_key, now=now)
     owner, lease_until = promise or (None, None)
     claims = int(promise is not None)  # what moves.claimed would add
     return make_letter(
@@ -173,8 +184,8 @@ def accepted_letter(
         tags=tags,
         annotations={},
         redelivery=redelivery,
-        state=_ACCEPTED if promise is None else _RUNNING,
-        reason=None,
+        state=_PARKED if held is not None else _ACCEPTED if promise is None else _RUNNING,
+        reason=None if held is None else Reason(held),
         attempts=claims,
         retries=0,
         crashes=0,

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
     from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
-    from eventbus.retry import RetryPolicy
     from eventbus_dlq.committing import Committer
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.recording import Recorder
+    from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.sequences import BlockedSequences
     from eventbus_dlq.store import DeadLetterStore
+    from eventbus_dlq.telling import Moved
 
 _log = Log()
 
 
 class Captor:
-    """Makes letters of failures and sees them into the store."""
+    """Makes letters of failures and sees them into the store.
+
+    Args:
+        moved: told where each letter is.
+    """
 
     def __init__(
         self,
@@ -42,9 +47,10 @@ class Captor:
         recorder: Recorder,
         bus: Redeliverer,
         clock: Clock,
-        redelivery: RetryPolicy,
+        schedules: Schedules,
         owner: str,
         lease: float,
+        moved: Moved,
     ) -> None:
         self._store = store
         self._committer = committer
@@ -53,9 +59,10 @@ class Captor:
         self._recorder = recorder
         self._bus = bus
         self._clock = clock
-        self._redelivery = redelivery
+        self._schedules = schedules
         self._owner = owner
         self._lease = lease
+        self._moved = moved
 
     async def capture(self, failures: Sequence[Failure]) -> Sequence[str]:
         """Commit failures as dead letters; return their ids. See ``ports.DeadLetters``.
@@ -98,15 +105,16 @@ class Captor:
                     self._bus.telemetry,
                     letter,
                     state=letter.state,
-                    reason=letter.reason,
                     error=failure.error,
                     kept_as=dead_letter_id,
                 )
+            self._moved(letter.state, letter.retry_at)
             if failure.thread_done is not None:
                 self._hold(letter, dead_letter_id, failure)
 
     def _letter(self, failure: Failure, now: datetime) -> DeadLetter:
-        letter = new_letter(failure, redelivery=self._redelivery, now=now)
+        redelivery = self._schedules.of(failure.handler_id, failure.envelope.name)
+        letter = new_letter(failure, redelivery=redelivery, now=now)
         if failure.thread_done is None:
             return letter
         owner = f"{self._owner}:{new_id()}"  # tells this letter from a known one that it was added to
@@ -153,8 +161,14 @@ class Captor:
 
     async def _settle(self, lease: Lease, letter: DeadLetter, failure: Failure) -> None:
         now = moment(self._clock.time_ns())
-        verdict = verdict_on(failure, redelivery=letter.redelivery, retries=0, now=now)
+        redelivery = self._schedules.of(letter.handler_id, letter.event_name)
+        verdict = verdict_on(failure, redelivery=redelivery, retries=0, now=now)
         settlement = Settlement(
-            lease=lease, state=verdict.state, reason=verdict.reason, retry_at=verdict.retry_at
+            lease=lease,
+            state=verdict.state,
+            reason=verdict.reason,
+            retry_at=verdict.retry_at,
+            redelivery=redelivery,
         )
-        await self._recorder.settle(settlement)
+        if await self._recorder.settle(settlement):
+            self._moved(settlement.state, settlement.retry_at)

@@ -165,7 +165,8 @@ def _accepted_again(letters: Sequence[DeadLetter], *, times: int = 1) -> Sequenc
     who held those can settle these.
     """
     unclaimed = [
-        released(it, _ACCEPTED, now=it.updated_at) if it.state is not _ACCEPTED else it for it in letters
+        released(it, _ACCEPTED, now=it.updated_at) if it.state is DeadLetterState.RUNNING else it
+        for it in letters
     ]
     return [replace(it, token=it.token + times * _MOST_TOKENS) for it in unclaimed]
 
@@ -175,4 +176,5 @@ def _ids(letters: Sequence[DeadLetter]) -> Sequence[str]:
 
 
 def _as_accepted(letters: Sequence[DeadLetter]) -> Sequence[Kept]:
-    return [Kept(letter.id, _ACCEPTED) for letter in letters]
+    parked = DeadLetterState.PARKED
+    return [Kept(it.id, parked if it.state is parked else _ACCEPTED) for it in letters]

@@ -48,8 +48,10 @@ class Configuration:
     """What operators have set, for every process that shares the store.
 
     Attributes:
-        version: rises with every change of anything here; 0 of a store where nothing was ever set.
-        controls: the scopes that are closed, by the time since when.
+        version: rises with every change of anything here, and with nothing else; 0 of a store where nothing
+            was ever set.
+        controls: the scopes that are closed, by the time since when; one that has come to its ``until``
+            is among them until it is removed.
         schedules: the redelivery schedules that were set, at most one for each handler, event, or all.
         automatic_retries: whether what is pending is retried when it is due.
     """
@@ -161,7 +163,8 @@ class ControlStore(Protocol):
 
         Every letter that becomes ``exhausted`` has one, from the same transaction: by an ``add``, a
         settlement, a rescue, ``exhaust_unhandled``, or a claim that cannot understand its row; not by a
-        person's restore. What another owner has taken is left to it until its lease is over.
+        person's restore, nor when it was exhausted before and fails again by an ``add``, or goes back to it
+        by a release or a rescue. What another owner has taken is left to it until its lease is over.
         """
         ...
 

@@ -66,17 +66,18 @@ def settled(
     letter: DeadLetter, settlement: Settlement, before: DeadLetterState | None, *, now: datetime
 ) -> DeadLetter:
     """Return ``letter`` after its run, as ``settlement`` says; ``before`` is the state it was claimed in."""
-    charged = letter if settlement.uncharged else replace(letter, last_attempt_at=now)
-    give_back = before if settlement.uncharged else None
+    ran = letter if settlement.uncharged else replace(letter, last_attempt_at=now)
+    give_back = before if settlement.uncharged or settlement.excused else None
     return replace(
-        _at_rest(charged, settlement.state, now=now, give_back=give_back),
-        attempts=letter.attempts - (give_back is not None) + settlement.reruns,
+        _at_rest(ran, settlement.state, now=now, give_back=give_back),
+        attempts=letter.attempts - (settlement.uncharged and before is not None) + settlement.reruns,
         reason=settlement.reason,
         retry_at=settlement.retry_at,
         error=letter.error if settlement.error is None else settlement.error,
         history=bounded_history(letter.history + settlement.attempts),
         fingerprint=letter.fingerprint if settlement.fingerprint is None else settlement.fingerprint,
         annotations=letter.annotations if settlement.annotations is None else settlement.annotations,
+        redelivery=letter.redelivery if settlement.redelivery is None else settlement.redelivery,
         acted_by=letter.acted_by if settlement.acted_by is None else settlement.acted_by,
         note=letter.note if settlement.note is None else settlement.note,
     )
@@ -132,15 +133,35 @@ def held_back(letter: DeadLetter) -> DeadLetter:
     return replace(letter, state=DeadLetterState.PARKED, reason=Reason.SEQUENCE)
 
 
+def parked(letter: DeadLetter, reason: Reason, *, now: datetime) -> DeadLetter:
+    """Return ``letter``, which could be claimed, as a control holds it back."""
+    return replace(letter, state=DeadLetterState.PARKED, reason=reason, updated_at=now)
+
+
+def unparked(letter: DeadLetter, before: DeadLetterState | None, *, now: datetime) -> DeadLetter:
+    """Return ``letter``, which a control has held back, in the state ``before``.
+
+    One that came parked, as none but an import may bring it, goes on as what it looks like.
+    """
+    if before is None:
+        before = DeadLetterState.ACCEPTED if letter.error is None else DeadLetterState.PENDING
+    retry_at = letter.retry_at
+    if before is DeadLetterState.PENDING and retry_at is None:
+        retry_at = now
+    return replace(letter, state=before, reason=None, retry_at=retry_at, updated_at=now)
+
+
 def changed(
     letter: DeadLetter, verb: Verb, *, now: datetime, by: str | None, note: str | None, until: datetime | None
 ) -> DeadLetter:
     """Return ``letter`` after a person's verb; every one but delete leaves a letter."""
+    due = {Verb.SNOOZE: until, Verb.REQUEUE: now}
     return replace(
         letter,
         state=STATE_AFTER[verb],
         reason=None,
-        retry_at=until if verb is Verb.SNOOZE else None,
+        retries=0 if verb is Verb.REQUEUE else letter.retries,
+        retry_at=due.get(verb),
         acted_by=by,
         note=note,
         updated_at=now,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from eventbus.errors import Paused
 from eventbus_dlq.errors import (
     DeadLetterNotFound,
     InvalidTransition,
@@ -17,7 +18,7 @@ from eventbus_dlq.errors import (
 from eventbus_dlq.letter import CLAIMABLE_STATES, DeadLetterState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from eventbus_dlq.query import DeadLetterQuery
     from eventbus_dlq.replay import Replayer
@@ -31,13 +32,14 @@ _AT_A_TIME = 10
 
 @dataclass(slots=True)
 class Operation:
-    """The account of a bulk replay.
+    """The account of a verb on many letters.
 
     Attributes:
         total: letters that were meant when it began.
-        done: those that are resolved now.
+        done: those that are resolved now; of a requeue, those that are due.
         failed: those whose handler failed again, or could not be run.
-        skipped: those that could not be run: closed, running, redacted, or changed since it began.
+        skipped: those for which it was not possible: closed, running, paused, redacted, or changed since it
+            began.
         state: running, cancelled or completed.
     """
 
@@ -86,12 +88,36 @@ async def replay_members(
     replayer: Replayer, members: Sequence[Member], *, by: str | None, note: str | None
 ) -> Operation:
     """Replay letters, a few at a time, oldest first, and return the account."""
+
+    async def replay(member: Member, operation: Operation) -> None:
+        await _replay_one(replayer, member, operation, by=by, note=note)
+
+    return await _each(members, replay)
+
+
+async def requeue_members(
+    requeue: Callable[[str], Awaitable[object]], members: Sequence[Member]
+) -> Operation:
+    """Requeue letters, a few at a time, oldest first, and return the account."""
+
+    async def requeue_one(member: Member, operation: Operation) -> None:
+        try:
+            await requeue(member.dead_letter_id)
+        except (DeadLetterNotFound, InvalidTransition, LeaseHeld):
+            operation.skipped += 1
+        else:
+            operation.done += 1
+
+    return await _each(members, requeue_one)
+
+
+async def _each(members: Sequence[Member], do: Callable[[Member, Operation], Awaitable[None]]) -> Operation:
     operation = Operation(total=len(members))
     waiting = iter(members)
 
     async def work() -> None:
         for member in waiting:  # the workers share one iterator, so each letter has one of them
-            await _replay_one(replayer, member, operation, by=by, note=note)
+            await do(member, operation)
 
     try:
         async with anyio.create_task_group() as group:
@@ -112,7 +138,7 @@ async def _replay_one(
         return
     try:
         outcome = await replayer.replay(member.dead_letter_id, by=by, note=note, token=member.token)
-    except (DeadLetterNotFound, InvalidTransition, LeaseHeld, LeaseLost, PayloadRedacted):
+    except (DeadLetterNotFound, InvalidTransition, LeaseHeld, LeaseLost, Paused, PayloadRedacted):
         operation.skipped += 1
         return
     if outcome.state is DeadLetterState.RESOLVED:

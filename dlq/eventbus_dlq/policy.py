@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventbus.classify import Category
+from eventbus.retry import MAX_WAIT
 from eventbus_dlq.letter import DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from eventbus.retry import RetryPolicy
 
-_LONGEST_WAIT = 10 * 365 * 86_400.0  # seconds; a policy may ask for more than a calendar has
+_MOMENT = timedelta(seconds=1)
 
 
 class Verdict(NamedTuple):
@@ -45,19 +46,23 @@ def decide(
         retries: runs since it was stored.
         key: the delivery's idempotency key, which seeds the jitter.
         now: the moment of the decision.
-        retry_after: seconds that the failing side asked us to wait; the later moment wins.
+        retry_after: seconds that the failing side asked us to wait, which may be more than a calendar has;
+            the later moment wins.
     """
     if category is Category.PERMANENT:
         return Verdict(DeadLetterState.EXHAUSTED, Reason.PERMANENT)
     if retries >= policy.attempts:
         return Verdict(DeadLetterState.EXHAUSTED, Reason.ATTEMPTS)
     wait = max(policy.wait_before(retries + 1, seed=key), retry_after or 0.0)
-    return Verdict(DeadLetterState.PENDING, None, now + timedelta(seconds=min(wait, _LONGEST_WAIT)))
+    return Verdict(DeadLetterState.PENDING, None, now + timedelta(seconds=min(wait, MAX_WAIT)))
 
 
 def interrupted(now: datetime) -> Verdict:
-    """Decide about a delivery that was cut short: due at once, and nothing is held against it."""
-    return Verdict(DeadLetterState.PENDING, Reason.INTERRUPTED, now)
+    """Decide about a delivery that was cut short: due in a moment, and nothing is held against it.
+
+    Not at once: publishers whose deadlines pass because everything is slow would have it all run twice.
+    """
+    return Verdict(DeadLetterState.PENDING, Reason.INTERRUPTED, now + _MOMENT)
 
 
 UNDECODABLE = Verdict(DeadLetterState.EXHAUSTED, Reason.UNDECODABLE)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING
 
 from eventbus.log import Log
 from eventbus_dlq.capture import moment
+from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Process
-from eventbus_dlq.telling import tell
 
 if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus_dlq.store import DeadLetterStore
+    from eventbus_dlq.telling import Moved
 
 _log = Log()
 
 ANNOUNCE_EVERY = 10.0
 """Seconds between two beats of a process's row."""
+
+GONE_AFTER = 3 * ANNOUNCE_EVERY
+"""Seconds after its last beat from which on nobody waits for a process."""
 
 LOOK_EVERY = 60.0
 """Seconds between two looks for deliveries that nobody handles."""
@@ -35,13 +39,17 @@ class Announcer:
 
     Args:
         process_id: unique for this start of the bus.
+        moved: told of each delivery that is unhandled.
     """
 
-    def __init__(self, *, store: DeadLetterStore, bus: Redeliverer, clock: Clock, process_id: str) -> None:
+    def __init__(
+        self, *, store: DeadLetterStore, bus: Redeliverer, clock: Clock, process_id: str, moved: Moved
+    ) -> None:
         self._store = store
         self._bus = bus
         self._clock = clock
         self._id = process_id
+        self._moved = moved
         self._host = socket.gethostname()
         self._started_at = moment(clock.time_ns())
         self._watching_since = clock.monotonic()
@@ -90,9 +98,7 @@ class Announcer:
         since = now - timedelta(seconds=UNHANDLED_AFTER)
         for dead_letter_id in await self._store.exhaust_unhandled(since=since, now=now):
             _log.error("dead_letter.unhandled", dead_letter=dead_letter_id)
-            if self._bus.telemetry:
-                letter = await self._store.get(dead_letter_id)
-                tell(self._bus.telemetry, "dead_letter.exhausted", letter, reason=letter.reason)
+            self._moved(DeadLetterState.EXHAUSTED, None)
 
     def _wall_ahead(self) -> float:
         """Return by how many seconds the wall clock is ahead of the one that does not jump."""

@@ -10,9 +10,11 @@ from eventbus.errors import BusClosed
 from eventbus.payloads import MAX_PAYLOAD
 from eventbus.retry import RetryPolicy
 from eventbus_dlq.capture import moment
+from eventbus_dlq.control_verbs import ControlVerbs
 from eventbus_dlq.letter import Verb
 from eventbus_dlq.operations import Operation, check_meant, members_of, replay_members
 from eventbus_dlq.query import DeadLetterQuery, Page
+from eventbus_dlq.retrying import RetryVerbs
 from eventbus_dlq.running import RunningQueue
 from eventbus_dlq.settings import QueueSettings
 from eventbus_dlq.spool import Spool
@@ -35,16 +37,17 @@ DEFAULT_REDELIVERY = RetryPolicy(attempts=5, delay=60.0, multiplier=5.0, max_del
 """The schedule of a stored letter: five retries after 1, 5, 25, 60 and 60 minutes, and jitter."""
 
 
-class DeadLetterQueue:
+class DeadLetterQueue(ControlVerbs, RetryVerbs):
     """Keeps the deliveries and failures of a bus, runs what is durable, and brings failures home.
 
     Args:
         store: where letters are kept, such as ``SqlStore("sqlite+aiosqlite:///failures.db")``.
-        worker: whether this process runs durable deliveries; without it, others on the same store do.
+        worker: whether this process runs durable deliveries and retries failures; without it, others on the
+            same store do.
         lease: seconds for which a run owns its letter; it is renewed every third of that. All processes
             that share a store have the same.
         max_crashes: a delivery that has killed so many processes is ``exhausted/poison``.
-        redelivery: the schedule of stored letters.
+        redelivery: the schedule of stored letters, where no more specific one applies; see :meth:`configure`.
         poll: seconds between two looks for work of which nobody has told.
         max_payload: the largest encoded payload that is accepted, in bytes.
         spool: a folder on this machine's disk, where writes are kept while the store is unavailable, and
@@ -140,10 +143,10 @@ class DeadLetterQueue:
         if self._running is not None:
             self._running.halt()
 
-    async def drain(self) -> None:
+    async def come_to_rest(self) -> None:
         """Wait for the store's answers to what has ended; called by the bus before it cancels the rest."""
         if self._running is not None:
-            await self._running.drain()
+            await self._running.come_to_rest()
 
     async def stop(self) -> None:
         """Flush and close the store; called by the bus when it has stopped."""
@@ -368,6 +371,8 @@ class DeadLetterQueue:
             dead_letter_id, verb, now=self._now(), by=by, note=note, until=until
         )
         self._wake()
+        if self._running is not None:
+            self._running.moved(letter.state, letter.retry_at)
         if self._bus is not None and self._bus.telemetry:
             tell(self._bus.telemetry, "dead_letter.changed", letter, verb=verb, state=letter.state, by=by)
         return letter

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from eventbus.errors import BusClosed, EventBusError
+from eventbus.errors import BusClosed, EventBusError, Paused
 from eventbus.ids import new_id
 from eventbus.log import Log
-from eventbus.stored import FailedAgain, Undecodable, Unhandled
+from eventbus.stored import FailedAgain, Held, Redacted, Undecodable, Unhandled
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import InvalidTransition, LeaseLost, PayloadRedacted
 from eventbus_dlq.letter import DeadLetterState, Reason
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.leases import LeaseKeeper
+    from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.probing import Probing
     from eventbus_dlq.recording import Recorder
+    from eventbus_dlq.run import Run
+    from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.store import Claim, DeadLetterStore, Settlement
+    from eventbus_dlq.telling import Moved
 
 _log = Log()
 
@@ -60,7 +65,10 @@ class Replayer:
     """Runs stored letters again, one at a time, each under a claim of its own.
 
     Args:
+        schedules: say when what fails again is due.
+        probing: told how each run has ended.
         released: called when another letter of the same sequence may have become claimable.
+        moved: told where each letter is that has run.
     """
 
     def __init__(
@@ -73,8 +81,11 @@ class Replayer:
         clock: Clock,
         owner: str,
         lease: float,
+        schedules: Schedules,
+        probing: Probing,
         keep_succeeded: bool,
         released: Callable[[], None],
+        moved: Moved,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -83,8 +94,11 @@ class Replayer:
         self._clock = clock
         self._owner = owner
         self._lease = lease
+        self._schedules = schedules
+        self._probing = probing
         self._keep_succeeded = keep_succeeded
         self._released = released
+        self._moved = moved
 
     async def replay(
         self, dead_letter_id: str, *, by: str | None, note: str | None, token: int | None = None
@@ -97,6 +111,7 @@ class Replayer:
             DeadLetterNotFound: no letter has that id.
             LeaseHeld: it is running already.
             InvalidTransition: its state allows no run, or its token is another by now.
+            Paused: an operator has closed its scope.
             LeaseLost: the lease ran out meanwhile; nothing was recorded.
             PayloadRedacted: its payload was stored without the secrets it had.
             BusClosed: the bus stopped before the handler had finished; nothing was charged.
@@ -107,14 +122,23 @@ class Replayer:
             raise InvalidTransition(f"dead letter {dead_letter_id} has changed since it was looked at")
         if claim.letter.reason is Reason.REDACTED:
             await self._recorder.release(claim.lease)
-            raise PayloadRedacted(
-                f"the payload of dead letter {dead_letter_id} was stored without its secrets: its handler "
-                "would run with asterisks in their place; handle it by other means and resolve it"
-            )
-        outcome = await self._run(claim, by=by, note=note)
+            raise _redacted(dead_letter_id)
+        return await self.run(self._probing.attend(claim), by=by, note=note)
+
+    async def run(self, run: Run, *, by: str | None = None, note: str | None = None) -> ReplayOutcome:
+        """Run a letter that was claimed for this, and that its circuit has let begin, and settle it.
+
+        Raises:
+            HandlerMissing: nobody has asked for this one by name, and its handler is not subscribed any more.
+            LeaseLost: the lease ran out meanwhile; nothing was recorded.
+            Paused: an operator has closed its scope before the handler began; nothing was charged.
+            PayloadRedacted: its payload was stored without the secrets it had; nothing ran.
+            BusClosed: the bus stopped before the handler had finished; nothing was charged.
+        """
+        outcome = await self._run(run, by=by, note=note)
         if outcome is None:
-            raise LeaseLost(f"the lease of dead letter {dead_letter_id} was taken over; nothing was recorded")
-        return await self._settle(claim, outcome, by=by, note=note)
+            raise _lease_lost(run.claim)
+        return await self._settle(run, outcome, by=by, note=note)
 
     async def _claim(self, dead_letter_id: str) -> Claim:
         owner = f"{self._owner}:{new_id()}"  # tells this claim from any other
@@ -143,53 +167,77 @@ class Replayer:
         if letter.state is DeadLetterState.RUNNING and letter.lease_owner == owner:
             await self._recorder.release(Lease(dead_letter_id=letter.id, token=letter.token))
 
-    async def _run(self, claim: Claim, *, by: str | None, note: str | None) -> RedeliveryOutcome | None:
+    async def _run(self, run: Run, *, by: str | None, note: str | None) -> RedeliveryOutcome | None:
         """Run the handler while the lease is kept; None when the lease was lost meanwhile.
 
         A run that had ended when the caller was cancelled is settled all the same.
         """
         outcome: RedeliveryOutcome | None = None
+        claim = run.claim
         try:
             with self._keeper.keeping([claim.lease]):
-                outcome = await self._bus.redeliver(stored_delivery(claim.letter))
+                outcome = await self._bus.redeliver(stored_delivery(claim.letter, once=run.runs_once))
+                self._probing.ended(run, outcome)
         except BaseException:
             if outcome is None:
                 await self._recorder.release(claim.lease)
             else:
                 with _to_the_end(claim.letter.id):
-                    await self._settle(claim, outcome, by=by, note=note)
+                    await self._settle(run, outcome, by=by, note=note)
             raise
+        finally:
+            self._probing.gave_up(run)
         return outcome
 
     async def _settle(
-        self, claim: Claim, outcome: RedeliveryOutcome, *, by: str | None, note: str | None
+        self, run: Run, outcome: RedeliveryOutcome, *, by: str | None, note: str | None
     ) -> ReplayOutcome:
         """Record how the run ended; every way a run can end has its line here."""
+        claim = run.claim
         letter = claim.letter
+        if isinstance(outcome, Unhandled) and not run.by_hand:  # others may have it
+            await self._recorder.release(claim.lease)
+            raise HandlerMissing(outcome.message)
         now = moment(self._clock.time_ns())
         settlement = settlement_of(
-            claim, outcome, now=now, keep_succeeded=self._keep_succeeded, by=by, note=note
+            claim,
+            outcome,
+            now=now,
+            schedules=self._schedules,
+            keep_succeeded=self._keep_succeeded,
+            by=by,
+            note=note,
         )
         if settlement is None:
             await self._recorder.release(claim.lease)
+            if isinstance(outcome, Held):
+                raise self._paused(letter)
             raise BusClosed(
                 f"the bus stopped before the replay of dead letter {letter.id} had finished; "
                 "it is back in its state, and nothing was charged"
             )
         if isinstance(outcome, FailedAgain) and outcome.failure.thread_done is not None:
             failure = outcome.failure
-            self._bus.spawn(lambda: self._settle_after_thread(claim, settlement, failure))
+            self._bus.spawn(lambda: self._settle_after_thread(run, settlement, failure))
             return ReplayOutcome(DeadLetterState.RUNNING, outcome.exception, letter.attempts, letter.id)
-        if not await self._recorder.settle(settlement):
-            raise LeaseLost(f"the lease of dead letter {letter.id} was taken over; nothing was recorded")
-        self._report(claim, settlement, outcome)
-        return ReplayOutcome(
-            settlement.state, _error_of(outcome), attempts_after(letter, settlement), letter.id
-        )
+        judged = settlement
+        if isinstance(outcome, FailedAgain):
+            judged = self._probing.judged(run, settlement, outcome.failure)
+        if not await self._recorder.settle(judged):
+            raise _lease_lost(claim)
+        self._report(claim, judged, outcome)
+        if isinstance(outcome, Redacted):
+            raise _redacted(letter.id)
+        return ReplayOutcome(judged.state, _error_of(outcome), attempts_after(letter, judged), letter.id)
 
-    async def _settle_after_thread(self, claim: Claim, settlement: Settlement, failure: Failure) -> None:
+    def _paused(self, letter: DeadLetter) -> Paused:
+        control = self._bus.gate.closed_by(letter.tenant, letter.event_name, letter.handler_id)
+        return Paused(f"dead letter {letter.id} was not run, and nothing was charged", control)
+
+    async def _settle_after_thread(self, run: Run, settlement: Settlement, failure: Failure) -> None:
         """Hold the lease until the handler's abandoned thread has returned, and settle then."""
         assert failure.thread_done is not None
+        claim = run.claim
         returned = False
         with self._keeper.keeping([claim.lease]):
             await failure.thread_done.wait()
@@ -197,7 +245,8 @@ class Replayer:
         if not returned:  # the lease is lost
             return
         now = moment(self._clock.time_ns())
-        later = settled_later(settlement, claim.letter, failure, now)
+        later = settled_later(settlement, claim.letter, failure, self._schedules, now)
+        later = self._probing.judged(run, later, failure)
         if await self._recorder.settle(later):
             self._report(claim, later, None)
 
@@ -205,6 +254,7 @@ class Replayer:
         now = moment(self._clock.time_ns())
         duration = duration_of(outcome)
         tell_settled(self._bus.telemetry, claim.letter, settlement, duration=duration, now=now)
+        self._moved(settlement.state, settlement.retry_at)
         if claim.letter.ordering_key is not None:
             self._released()  # the next one of its sequence
 
@@ -217,6 +267,17 @@ def _to_the_end(dead_letter_id: str) -> Generator[None]:
             yield
         except EventBusError as error:
             _log.warning("replay.left_to_a_rescue", dead_letter=dead_letter_id, error=str(error))
+
+
+def _lease_lost(claim: Claim) -> LeaseLost:
+    return LeaseLost(f"the lease of dead letter {claim.letter.id} was taken over; nothing was recorded")
+
+
+def _redacted(dead_letter_id: str) -> PayloadRedacted:
+    return PayloadRedacted(
+        f"the payload of dead letter {dead_letter_id} was stored without its secrets: its handler "
+        "would run with asterisks in their place; handle it by other means and resolve it"
+    )
 
 
 def _error_of(outcome: RedeliveryOutcome) -> BaseException | None:

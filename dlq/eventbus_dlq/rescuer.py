@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import StoreLocked
-from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Lease
 from eventbus_dlq.telling import tell
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.store import DeadLetterStore, Leased
+    from eventbus_dlq.telling import Moved
 
 _log = Log()
 
@@ -58,6 +58,7 @@ class Rescuer:
         lease: how long leases are, in seconds.
         max_crashes: at so many a letter is exhausted as poison.
         rescued: called when letters were rescued, and may be claimed again.
+        moved: told where each of them is then.
         monotonic: seconds of a clock that never goes backwards.
     """
 
@@ -71,6 +72,7 @@ class Rescuer:
         lease: float,
         max_crashes: int,
         rescued: Callable[[], None],
+        moved: Moved,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -80,6 +82,7 @@ class Rescuer:
         self._lease = lease
         self._max_crashes = max_crashes
         self._rescued = rescued
+        self._moved = moved
         self._monotonic = monotonic
         self._watched: dict[str, _Watched] = {}
         self._looked_at: float | None = None
@@ -151,5 +154,4 @@ class Rescuer:
             state=str(letter.state),
         )
         tell(self._bus.telemetry, "dead_letter.rescued", letter, crashes=letter.crashes)
-        if letter.state is DeadLetterState.EXHAUSTED:
-            tell(self._bus.telemetry, "dead_letter.exhausted", letter, reason=letter.reason)
+        self._moved(letter.state, letter.retry_at)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.room import Room
     from eventbus_dlq.run import Run
     from eventbus_dlq.store import DeadLetterStore, Lease
+    from eventbus_dlq.telling import Moved
     from eventbus_dlq.unsettled import Unsettled
 
 _log = Log()
@@ -41,6 +42,7 @@ class Results:
         room: left by what is recorded.
         outage: told of a store that is unavailable, and of one that is not.
         changed: called when there is something to record that was put off.
+        moved: told where each letter is that was recorded.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Results:
         outage: Outage,
         room: Room,
         changed: Callable[[], None],
+        moved: Moved,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -63,6 +66,7 @@ class Results:
         self._outage = outage
         self._room = room
         self._changed = changed
+        self._moved = moved
         self._ended: list[Run] = []
 
     def __bool__(self) -> bool:
@@ -88,16 +92,18 @@ class Results:
 
     def close(self, run: Run, *, lost: bool, recorded: bool = True) -> None:
         """Let go of a run: it is recorded, or its lease is lost, or left to run out."""
-        lease = run.claim.lease
+        lease, settlement = run.claim.lease, run.settlement
         self._keeper.forget(lease)
         self._room.held.pop(lease.dead_letter_id, None)
         if lost:
             self._keeper.tell_lost(lease)
-        elif recorded and run.settlement is not None and self._bus.telemetry:
-            now = moment(self._clock.time_ns())
-            tell_settled(
-                self._bus.telemetry, run.claim.letter, run.settlement, duration=run.duration, now=now
-            )
+        elif recorded and settlement is not None:
+            if self._bus.telemetry:
+                now = moment(self._clock.time_ns())
+                tell_settled(
+                    self._bus.telemetry, run.claim.letter, settlement, duration=run.duration, now=now
+                )
+            self._moved(settlement.state, settlement.retry_at)
         self._unsettled.cross_off(lease.dead_letter_id)
 
     async def _record(self, runs: Sequence[Run]) -> bool:

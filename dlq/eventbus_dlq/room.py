@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from eventbus_dlq.probing import Probing
     from eventbus_dlq.run import Run
     from eventbus_dlq.store import Claim
 
@@ -21,18 +22,22 @@ class Room:
 
     Args:
         concurrency: how many deliveries may be claimed at a time.
+        probing: says how many of a handler's may, when its circuit does not let through any number.
 
     Attributes:
         held: every claim that is neither recorded nor lost, by dead-letter id.
         promised: ids of deliveries on their way into the store that room has been set aside for.
         full: the handlers that could not take more when the store was last asked.
+        held_back: those whose circuit let none of theirs begin then.
         backlog: whether more was left in the store than there was room for.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, probing: Probing) -> None:
         self.held: dict[str, Run] = {}
         self.promised: set[str] = set()
         self.full: set[str] = set()
+        self.held_back: set[str] = set()
+        self._probing = probing
         self.backlog = True
         self._concurrency = concurrency
         self._running: Counter[str] = Counter()
@@ -43,23 +48,39 @@ class Room:
         return self._concurrency - len(self.held) + ended - len(self.promised)
 
     def wanted(self, free: int, limits: Mapping[str, int | None]) -> Mapping[str, int]:
-        """Return how many deliveries of each handler can be run now, by the handlers' own limits."""
+        """Return how many deliveries of each handler can be run now, by its own limit and its circuit."""
         wanted: dict[str, int] = {}
         self.full.clear()
+        self.held_back.clear()
         self._limits = limits
+        steady = self._probing.steady
         for handler_id, limit in limits.items():
             room = free if limit is None else min(free, limit - self._running[handler_id])
+            if handler_id not in steady and room > 0:
+                room = self._let_through(handler_id, room)
             if room > 0:
                 wanted[handler_id] = room
-            else:
+            elif handler_id not in self.held_back:
                 self.full.add(handler_id)
         return wanted
+
+    def _let_through(self, handler_id: str, room: int) -> int:
+        """Return how many of a handler's deliveries may be claimed where its circuit has a say."""
+        probing = self._probing
+        let_through = probing.room(handler_id, self._running[handler_id])
+        if let_through == 0 and probing.is_open(handler_id):
+            self.held_back.add(handler_id)
+        return room if let_through is None else min(room, let_through)
 
     def note_claimed(self, claims: Sequence[Claim], wanted: Mapping[str, int], limit: int) -> None:
         """Count what was claimed, and learn from it what the store has left."""
         claimed = Counter(claim.letter.handler_id for claim in claims)
         self._running.update(claimed)
-        self.full.update(name for name, number in claimed.items() if number == wanted.get(name))
+        for handler_id, number in claimed.items():
+            if number == wanted.get(handler_id):
+                self.full.add(handler_id)
+                if handler_id not in self._probing.steady:
+                    self._probing.filled(handler_id)
         self.backlog = len(claims) >= limit
 
     def promise(self, dead_letter_id: str, handler_id: str, *, tasks: int) -> bool:
@@ -70,8 +91,11 @@ class Room:
         """
         if self.backlog or handler_id in self.full or handler_id not in self._limits:
             return False
+        running = self._running[handler_id]
+        if handler_id not in self._probing.steady and not self._probing.lets_through(handler_id, running):
+            return False
         limit = self._limits[handler_id]
-        if limit is not None and self._running[handler_id] >= limit:
+        if limit is not None and running >= limit:
             return False
         promised = len(self.promised)
         if tasks + promised >= self._concurrency or len(self.held) + promised >= _HELD * self._concurrency:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from eventbus.failure import Failure
     from eventbus.ports import Clock, Redeliverer
     from eventbus.stored import RedeliveryOutcome
+    from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.probing import Probing
     from eventbus_dlq.run import Run
+    from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.store import Settlement
 
 _log = Log()
@@ -33,6 +36,7 @@ class Runner:
     Args:
         concurrency: how many deliveries run at a time, at most.
         keep_succeeded: whether deliveries that succeed are kept as resolved.
+        probing: asked before a run begins, and told how it has ended.
         end: called with a run and how it is to be recorded; without a settlement it is given back.
         drop: called with a run of which nothing is to be recorded: its lease is lost, or runs out.
 
@@ -45,16 +49,20 @@ class Runner:
         *,
         bus: Redeliverer,
         clock: Clock,
+        schedules: Schedules,
         concurrency: int,
         keep_succeeded: bool,
+        probing: Probing,
         end: Callable[[Run, Settlement | None], None],
         drop: Callable[[Run], None],
     ) -> None:
         self.tasks = 0
         self._bus = bus
         self._clock = clock
+        self._schedules = schedules
         self._concurrency = concurrency
         self._keep_succeeded = keep_succeeded
+        self._probing = probing
         self._end = end
         self._drop = drop
         self._waiting: deque[Run] = deque()
@@ -69,6 +77,20 @@ class Runner:
         if self._waiting and not self._spare and self.tasks < self._concurrency:
             self._spare = True
             self._bus.spawn(self._run_some)
+
+    def give_back_closed(self) -> None:
+        """Give back what has not begun and may not begin now."""
+        closed = [run for run in self._waiting if self.is_closed(run.claim.letter)]
+        for run in closed:
+            self._waiting.remove(run)
+            self._end(run, None)
+
+    def is_closed(self, letter: DeadLetter) -> bool:
+        """Tell whether an operator has closed the scope of a letter, as far as is known here."""
+        gate = self._bus.gate
+        if not gate:
+            return False
+        return gate.closed_by(letter.tenant, letter.event_name, letter.handler_id) is not None
 
     def halt(self) -> None:
         """Give back what has not begun."""
@@ -87,6 +109,9 @@ class Runner:
                     if run.lost:
                         self._drop(run)
                         continue
+                    if not self._probing.may_begin(run):
+                        self._end(run, None)
+                        continue
                     run.scope = scope
                     await self._run(run)
                     run.scope = None
@@ -98,7 +123,7 @@ class Runner:
 
     async def _run(self, run: Run) -> None:
         try:
-            outcome = await self._bus.redeliver(stored_delivery(run.claim.letter))
+            outcome = await self._bus.redeliver(stored_delivery(run.claim.letter, once=run.runs_once))
         except BaseException as error:
             if run.lost:
                 self._drop(run)
@@ -125,19 +150,26 @@ class Runner:
 
     def _conclude(self, run: Run, outcome: RedeliveryOutcome) -> None:
         """Decide what is to be recorded of a run that has ended."""
+        self._probing.ended(run, outcome)
         if isinstance(outcome, Unhandled):  # unsubscribed since it was claimed; others may have it
             self._end(run, None)
             return
         settlement = settlement_of(
-            run.claim, outcome, now=moment(self._clock.time_ns()), keep_succeeded=self._keep_succeeded
+            run.claim,
+            outcome,
+            now=moment(self._clock.time_ns()),
+            schedules=self._schedules,
+            keep_succeeded=self._keep_succeeded,
         )
         run.duration = duration_of(outcome)
-        if isinstance(outcome, FailedAgain) and outcome.failure.thread_done is not None:
-            assert settlement is not None
-            failure = outcome.failure
+        if settlement is None or not isinstance(outcome, FailedAgain):
+            self._end(run, settlement)
+            return
+        failure = outcome.failure
+        if failure.thread_done is not None:
             self._bus.spawn(lambda: self._end_after_thread(run, settlement, failure))
             return
-        self._end(run, settlement)
+        self._end(run, self._probing.judged(run, settlement, failure))
 
     async def _end_after_thread(self, run: Run, settlement: Settlement, failure: Failure) -> None:
         """Hold the lease until the handler's abandoned thread has returned, and settle then."""
@@ -157,4 +189,5 @@ class Runner:
             self._drop(run)
             return
         now = moment(self._clock.time_ns())
-        self._end(run, settled_later(settlement, run.claim.letter, failure, now))
+        later = settled_later(settlement, run.claim.letter, failure, self._schedules, now)
+        self._end(run, self._probing.judged(run, later, failure))

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
+from eventbus.retry import check_policy
+
 if TYPE_CHECKING:
     from eventbus.retry import RetryPolicy
 
@@ -37,6 +39,7 @@ class QueueSettings:
         timeout: object = self.capture_timeout
         if not (_is_number(timeout) and timeout >= 0):
             raise ValueError(f"capture_timeout={timeout!r} must be a number of seconds, 0 or more")
+        check_policy("redelivery", self.redelivery)
         for name, unit in (
             ("max_crashes", "crashes"),
             ("concurrency", "deliveries"),

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, assert_never
 
 from eventbus.classify import Classification, Kind
 from eventbus.snapshots import fingerprint, snapshot
-from eventbus.stored import FailedAgain, Interrupted, StoredDelivery, Succeeded, Undecodable, Unhandled
+from eventbus.stored import (
+    FailedAgain,
+    Held,
+    Interrupted,
+    Redacted,
+    StoredDelivery,
+    Succeeded,
+    Undecodable,
+    Unhandled,
+)
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, verdict_on
 from eventbus_dlq.letter import DeadLetterState
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from eventbus.failure import Failure
     from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.store import Claim
 
 
@@ -27,8 +37,8 @@ _make_settlement = maker(Settlement)
 _make_stored = maker(StoredDelivery)
 
 
-def stored_delivery(letter: DeadLetter) -> StoredDelivery:
-    """Return what the bus needs to run a claimed letter."""
+def stored_delivery(letter: DeadLetter, *, once: bool = False) -> StoredDelivery:
+    """Return what the bus needs to run a claimed letter; ``once`` asks for a single attempt."""
     return _make_stored(
         dead_letter_id=letter.id,
         event_id=letter.event_id,
@@ -48,6 +58,7 @@ def stored_delivery(letter: DeadLetter) -> StoredDelivery:
         priority=letter.priority,
         tags=letter.tags,
         headers=letter.headers,
+        once=once,
     )
 
 
@@ -63,6 +74,7 @@ def settlement_of(
     outcome: RedeliveryOutcome,
     *,
     now: datetime,
+    schedules: Schedules,
     keep_succeeded: bool,
     by: str | None = None,
     note: str | None = None,
@@ -84,24 +96,35 @@ def settlement_of(
     settlement = Settlement(lease=claim.lease, state=DeadLetterState.RESOLVED, acted_by=by, note=note)
     match outcome:
         case FailedAgain():
-            return _failed(letter, settlement, outcome.failure, now)
+            return _failed(letter, settlement, outcome.failure, schedules, now)
         case Unhandled():
             return _not_run(settlement, policy.UNHANDLED)
+        case Redacted():
+            return _not_run(settlement, policy.REDACTED)
         case Undecodable():
             return replace(
                 _not_run(settlement, policy.UNDECODABLE),
                 error=snapshot(outcome.error, Classification(Kind.VALIDATION)),
                 fingerprint=fingerprint(letter.handler_id, outcome.error),
             )
-        case Interrupted():
+        case Interrupted() | Held():
             return None
     assert_never(outcome)
 
 
-def settled_later(settlement: Settlement, letter: DeadLetter, failure: Failure, now: datetime) -> Settlement:
+def settled_later(
+    settlement: Settlement, letter: DeadLetter, failure: Failure, schedules: Schedules, now: datetime
+) -> Settlement:
     """Return ``settlement`` of a failure as it is decided now that its handler's thread has returned."""
-    verdict = verdict_on(failure, redelivery=letter.redelivery, retries=letter.retries, now=now)
-    return replace(settlement, state=verdict.state, reason=verdict.reason, retry_at=verdict.retry_at)
+    redelivery = schedules.of(letter.handler_id, letter.event_name)
+    verdict = verdict_on(failure, redelivery=redelivery, retries=letter.retries, now=now)
+    return replace(
+        settlement,
+        state=verdict.state,
+        reason=verdict.reason,
+        retry_at=verdict.retry_at,
+        redelivery=None if redelivery == letter.redelivery else redelivery,
+    )
 
 
 def attempts_after(letter: DeadLetter, settlement: Settlement) -> int:
@@ -114,14 +137,16 @@ def duration_of(outcome: RedeliveryOutcome | None) -> float:
     return outcome.duration if isinstance(outcome, (Succeeded, FailedAgain)) else 0.0
 
 
-def _failed(letter: DeadLetter, settlement: Settlement, failure: Failure, now: datetime) -> Settlement:
+def _failed(
+    letter: DeadLetter, settlement: Settlement, failure: Failure, schedules: Schedules, now: datetime
+) -> Settlement:
     # the claim has charged one run: the first of these bears its number
     attempts = tuple(
         attempt_of(record)._replace(number=number)
         for number, record in enumerate(failure.attempts, letter.attempts)
     )
     return replace(
-        settled_later(settlement, letter, failure, now),
+        settled_later(settlement, letter, failure, schedules, now),
         error=failure.error,
         attempts=attempts,
         reruns=len(attempts) - 1,

@@ -51,8 +51,8 @@ class Kept(NamedTuple):
 
     Attributes:
         id: the letter's id: the one it came with, or the one its event and handler were known by.
-        state: ``accepted``, ``running`` if it came so, or ``parked`` when its sequence is blocked; of one
-            that was known already whatever it is in.
+        state: ``accepted``, ``running`` if it came so, or ``parked`` when its sequence is blocked or it came
+            so and its scope is closed; of one that was known already whatever it is in.
     """
 
     id: str
@@ -234,8 +234,8 @@ class DeadLetterStore(ControlStore, Protocol):
         ``accepted``.
 
         One may come ``parked`` with the reason ``paused`` or ``draining``, because its process knows its
-        scope to be closed. It is kept so if a control does close it, and if it would be claimable; else it
-        is taken in as if it had come ``accepted``.
+        scope to be closed. It is kept so if a control does close it at its ``updated_at`` (of a spool, when
+        it is imported), and if it would be claimable; else it is taken in as if it had come ``accepted``.
 
         A delivery whose event and handler are already known changes nothing: where that one is kept is
         the answer. That makes it harmless to repeat a call, or to publish one event id twice. One that is

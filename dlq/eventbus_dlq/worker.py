@@ -1,4 +1,4 @@
-"""Running durable deliveries: claim what is due, run it through the bus, settle it."""
+"""Running what is due, durable deliveries and failures alike: claim it, run it through the bus, settle it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from eventbus_dlq.runner import Runner
 from eventbus_dlq.store import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from eventbus.ports import Clock, Redeliverer
     from eventbus_dlq.leases import LeaseKeeper
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.outage import Outage
-    from eventbus_dlq.store import DeadLetterStore, Settlement
+    from eventbus_dlq.probing import Probing
+    from eventbus_dlq.schedules import Schedules
+    from eventbus_dlq.store import Claim, DeadLetterStore, Settlement
+    from eventbus_dlq.telling import Moved
     from eventbus_dlq.unsettled import Unsettled
 
 _log = Log()
 
-_STATES = frozenset({DeadLetterState.ACCEPTED})
+_FRESH = frozenset({DeadLetterState.ACCEPTED})
+_FRESH_AND_FAILED = _FRESH | {DeadLetterState.PENDING}
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
 _PATIENCE = 5.0
@@ -41,7 +45,10 @@ _LEAST_PATIENCE = 0.5
 
 
 class DurableWorker:
-    """Claims accepted deliveries, has them run through the bus, and settles them in batches.
+    """Claims what is due, has it run through the bus, and settles it in batches.
+
+    That is what was accepted and has not run, and, while failures are retried automatically, what is pending
+    and whose time has come.
 
     One task talks to the store. It hands over what has ended and the next claim together, so that one
     transaction carries both.
@@ -52,6 +59,9 @@ class DurableWorker:
         lease: seconds for which a delivery is claimed.
         concurrency: how many deliveries are claimed at a time.
         keep_succeeded: whether deliveries that succeed are kept as resolved.
+        probing: says what may be claimed of a handler that keeps failing.
+        moved: told where each letter is that has run.
+        see_controls: has the gate learn what the store says now.
     """
 
     def __init__(
@@ -65,9 +75,14 @@ class DurableWorker:
         outage: Outage,
         owner: str,
         lease: float,
+        schedules: Schedules,
         concurrency: int,
         keep_succeeded: bool,
+        probing: Probing,
+        moved: Moved,
+        see_controls: Callable[[], Awaitable[None]],
     ) -> None:
+        self._see_controls = see_controls
         self._store = store
         self._bus = bus
         self._keeper = keeper
@@ -76,7 +91,8 @@ class DurableWorker:
         self._outage = outage
         self._owner = owner
         self._lease = lease
-        self._room = Room(concurrency)
+        self._probing = probing
+        self._room = Room(concurrency, probing)
         self._results = Results(
             store=store,
             bus=bus,
@@ -86,16 +102,20 @@ class DurableWorker:
             outage=outage,
             room=self._room,
             changed=self.wake,
+            moved=moved,
         )
         self._runner = Runner(
             bus=bus,
             clock=clock,
+            schedules=schedules,
             concurrency=concurrency,
             keep_succeeded=keep_succeeded,
+            probing=probing,
             end=self._end,
             drop=self._drop,
         )
         self._claimed_on_accept: deque[Run] = deque()
+        self._states = _FRESH_AND_FAILED
         self._behind = 0
         self._look = True
         self._in_doubt = False
@@ -113,6 +133,11 @@ class DurableWorker:
         """Look for work: something may have become claimable."""
         self._look = True
         self._something.set()
+
+    def retry(self, automatic: bool) -> None:
+        """Say whether what is pending is claimed, too."""
+        self._states = _FRESH_AND_FAILED if automatic else _FRESH
+        self.wake()
 
     def look(self) -> None:
         """Look for work that this process has accepted: what is promised after it comes behind it."""
@@ -149,6 +174,15 @@ class DurableWorker:
         self._look = self._in_doubt = True
         self._leave_room(letter.handler_id)
 
+    def give_back_closed(self) -> None:
+        """Give back what has not begun, and whose scope an operator has closed."""
+        if not self._bus.gate:
+            return
+        self._runner.give_back_closed()
+        for run in [it for it in self._claimed_on_accept if self._runner.is_closed(it.claim.letter)]:
+            self._claimed_on_accept.remove(run)
+            self._end(run, None)
+
     def halt(self) -> None:
         """Claim nothing any more, and give back what has not begun."""
         self._halted = True
@@ -184,7 +218,7 @@ class DurableWorker:
             else:
                 self._trouble = _FIRST_WAIT
 
-    async def drain(self) -> None:
+    async def come_to_rest(self) -> None:
         """Return when the store has answered, and knows of all that has ended; called after :meth:`halt`.
 
         From then on :meth:`serve` may be cancelled: no claim is granted whose answer nobody waits for.
@@ -215,6 +249,8 @@ class DurableWorker:
         if self._look and free > 0 and not self._halted:
             wanted = self._room.wanted(free, self._bus.handlers)
             self._look = not wanted  # what wakes from here on asks for another look
+            if not wanted and not self._room.full:  # circuits hold back all of it
+                self._unsettled.leave(self._room.held, self._unsettled.mark())
         if not wanted:
             self._let_next_begin()
             return await self._results.record(ended)
@@ -240,7 +276,7 @@ class DurableWorker:
                 await self._take_back()
             claims = await self._store.claim_due(
                 wanted,
-                states=_STATES,
+                states=self._states,
                 limit=limit,
                 owner=self._owner,
                 lease=self._lease,
@@ -260,6 +296,7 @@ class DurableWorker:
             run = Run(claim)
             if self._hold(run):
                 self._runner.add(run)
+        await self._look_whether_open(claims)
         if self._room.backlog:
             self._look = True
         elif not self._room.full:
@@ -268,6 +305,11 @@ class DurableWorker:
             self._let_next_begin()
         self._runner.begin()
         return True
+
+    async def _look_whether_open(self, claims: Sequence[Claim]) -> None:
+        """Learn what the store has opened, if this was granted, or it would be given back to it."""
+        if self._bus.gate and any(self._runner.is_closed(claim.letter) for claim in claims):
+            await self._see_controls()
 
     async def _take_back(self) -> None:
         """Give back what was claimed by calls that have failed, perhaps after their commit."""
@@ -297,7 +339,7 @@ class DurableWorker:
         """Keep the lease of a run; return False when the bus stops, and it is given back instead."""
         lease = run.claim.lease
         self._room.held[lease.dead_letter_id] = run
-        if self._halted:
+        if self._halted or not self._probing.admits(run):
             self._end(run, None)
             return False
         self._keeper.watch(lease, run.lose)
@@ -317,6 +359,7 @@ class DurableWorker:
         self._results.close(run, lost=run.lost)
 
     def _give_back_room(self, run: Run) -> None:
+        self._probing.gave_up(run)
         letter = run.claim.letter
         if letter.ordering_key is not None:
             self._look = True  # for what is next in its sequence

@@ -12,16 +12,20 @@ The dead-letter queue is in ``eventbus_dlq``, stores and the command line in ``e
 admin router in ``eventbus_routes``.
 """
 
+from eventbus.breaker import CircuitStatus
 from eventbus.bus import EventBus
+from eventbus.circuit import CircuitPolicy, CircuitState
 from eventbus.classify import Category, Classification, ClassifyRule, Kind, Route, classify
 from eventbus.clock import SystemClock
 from eventbus.context import add_delivery_context, annotate, current_envelope
+from eventbus.controls import Control, ControlState, Scope
 from eventbus.delivery import Delivery
 from eventbus.envelope import Envelope, ReplayInfo
 from eventbus.errors import (
     BusClosed,
     BusFull,
     CaptureFailed,
+    DrainInterrupted,
     DuplicateHandler,
     EventBusError,
     HandlerTimeout,
@@ -32,6 +36,7 @@ from eventbus.errors import (
     PayloadTooLarge,
     UndecodableEvent,
     UnknownEvent,
+    UnknownHandler,
 )
 from eventbus.metrics import HandlerMetrics, Latency, Metrics
 from eventbus.ports import CallNext, Clock, Middleware
@@ -46,11 +51,17 @@ __all__ = [
     "CallNext",
     "CaptureFailed",
     "Category",
+    "CircuitPolicy",
+    "CircuitState",
+    "CircuitStatus",
     "Classification",
     "ClassifyRule",
     "Clock",
+    "Control",
+    "ControlState",
     "Delivery",
     "DeliveryResult",
+    "DrainInterrupted",
     "DuplicateHandler",
     "Envelope",
     "EventBus",
@@ -71,11 +82,13 @@ __all__ = [
     "ReplayInfo",
     "RetryPolicy",
     "Route",
+    "Scope",
     "Subscription",
     "SystemClock",
     "TelemetryEvent",
     "UndecodableEvent",
     "UnknownEvent",
+    "UnknownHandler",
     "add_delivery_context",
     "annotate",
     "classify",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from eventbus.envelope import Envelope
@@ -18,6 +18,7 @@ class Acceptance(NamedTuple):
         priority: 1 (high) to 10 (low).
         tags: the subscription's tags and the event's.
         ordering_key: deliveries of one handler with one key run in order; None for no order.
+        held: why it is not to run now, because an operator has closed its scope; None when it is open.
     """
 
     envelope: Envelope
@@ -26,6 +27,7 @@ class Acceptance(NamedTuple):
     priority: int
     tags: tuple[str, ...]
     ordering_key: str | None
+    held: Literal["paused", "draining"] | None = None
 
 
 class Accepted(NamedTuple):
@@ -33,7 +35,8 @@ class Accepted(NamedTuple):
 
     Attributes:
         dead_letter_id: the id under which it can be found.
-        parked: True when an earlier delivery of its handler and key has failed and holds it back.
+        parked: True when it is held back: by an operator, or by an earlier delivery of its handler and key
+            that has failed.
     """
 
     dead_letter_id: str

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from eventbus.circuits import Circuits, check_guarded
+from eventbus.classify.rules import checked_rules
 from eventbus.clock import SystemClock
 from eventbus.context import current_delivery, in_handler
+from eventbus.control_verbs import ControlVerbs
 from eventbus.envelope import NO_METADATA, Envelope
 from eventbus.errors import NoDeadLetterQueue
 from eventbus.event_types import EventTypes, Upcast
+from eventbus.gate import Gate
 from eventbus.ids import sequence
 from eventbus.intake import (
     Plans,
@@ -25,7 +29,7 @@ from eventbus.payloads import MAX_PAYLOAD
 from eventbus.plan import Plan, RouteMaker
 from eventbus.receipt import Receipt
 from eventbus.registry import Registry
-from eventbus.retry import RetryPolicy
+from eventbus.retry import RetryPolicy, check_policy
 from eventbus.settings import Concurrency, Overflow, QueueSettings, check_settings
 from eventbus.subscription import Subscription, SubscriptionOptions, make_subscription
 from eventbus.telemetry import Observer, Telemetry
@@ -34,6 +38,8 @@ from eventbus.verbs import DeadLetterVerbs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from eventbus.breaker import CircuitStatus
+    from eventbus.classify import ClassifyRule
     from eventbus.core import Core
     from eventbus.handlers import Handler
     from eventbus.ports import Clock, Middleware
@@ -43,7 +49,7 @@ if TYPE_CHECKING:
 H = TypeVar("H", bound="Callable[..., Any]")
 
 
-class EventBus(Lifecycle, DeadLetterVerbs):
+class EventBus(Lifecycle, DeadLetterVerbs, ControlVerbs):
     """Publishes events to handlers in this process, and loses no failure.
 
     Args:
@@ -52,6 +58,8 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         middleware: wraps every attempt of every delivery; the first item is the outermost.
         observers: receive every telemetry event, see :mod:`eventbus.telemetry`.
         retry: the in-process attempts of handlers that have no ``retry=`` of their own.
+        classify: rules that say what kind of failure an exception is, asked after those of the handler that
+            failed, and before all that the bus knows by itself.
         concurrency: how the handlers of one event run: ``concurrent``, or ``serial``, one after another.
         queue_size: how many enqueued events may wait.
         overflow: what ``enqueue`` does when they do: ``wait``, or ``raise`` BusFull.
@@ -72,6 +80,7 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         middleware: Sequence[Middleware] = (),
         observers: Sequence[Observer] = (),
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        classify: Sequence[ClassifyRule] = (),
         concurrency: Concurrency = "concurrent",
         queue_size: int = 10_000,
         overflow: Overflow = "wait",
@@ -82,6 +91,8 @@ class EventBus(Lifecycle, DeadLetterVerbs):
     ) -> None:
         self._queue_settings = QueueSettings(queue_size, overflow, enqueue_concurrency)
         check_settings(concurrency, self._queue_settings, shutdown_grace=shutdown_grace, history=history)
+        check_policy("retry", retry)
+        self._rules = checked_rules(classify)
         self.name = name
         self.metrics = Metrics()
         self.telemetry = Telemetry(observers)
@@ -91,7 +102,11 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         self._grace = shutdown_grace
         self._types = EventTypes(max_payload=MAX_PAYLOAD if dlq is None else dlq.max_payload)
         self._registry = Registry()
-        self._routes = RouteMaker(middleware=middleware, metrics=self.metrics, retry=retry)
+        self.breakers = Circuits(self._registry, clock=self._clock, telemetry=self.telemetry)
+        self.gate = Gate(self._clock)
+        self._routes = RouteMaker(
+            middleware=middleware, metrics=self.metrics, retry=retry, circuits=self.breakers, gate=self.gate
+        )
         self._plans = Plans(self._types, self._registry, self._routes)
         self._plan_of = self._plans.known
         self._history: deque[Receipt] | None = deque(maxlen=history) if history else None
@@ -107,7 +122,7 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         Raises:
             DuplicateHandler: its id is taken.
             InvalidEvent: what it is to listen to is no event.
-            NoDeadLetterQueue: it is durable, and the bus was made without one.
+            NoDeadLetterQueue: it is durable or has a circuit, and the bus was made without one.
             TypeError: it cannot be called with an event, or an option does not exist.
             ValueError: an option's value makes no sense, or its id would not survive a restart.
         """
@@ -135,6 +150,9 @@ class EventBus(Lifecycle, DeadLetterVerbs):
             from eventbus.durable import check_durable  # loaded by those who need it
 
             check_durable(subscription, self._types, has_dlq=self._dlq is not None)
+        if subscription.circuit:
+            check_guarded(subscription, self._types, has_dlq=self._dlq is not None)
+        subscription.rules = (*subscription.classify, *self._rules)
         self._registry.add(subscription)
         self._plans.forget()
         return subscription
@@ -147,6 +165,7 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         """
         self._registry.remove(subscription)
         self._routes.forget(subscription)
+        self.breakers.forget(subscription)
         self.metrics.forget(subscription.id)
         self._plans.forget()
 
@@ -326,6 +345,14 @@ class EventBus(Lifecycle, DeadLetterVerbs):
                 return
             await core.wait_idle()
 
+    def circuits(self) -> Mapping[str, CircuitStatus]:
+        """Return how the circuits of the handlers stand in this process, by handler id.
+
+        A handler is in it as soon as its circuit has been asked: by a worker, or by a publish where its
+        subscription has a policy of its own.
+        """
+        return self.breakers.snapshot()
+
     @property
     def history(self) -> tuple[Receipt, ...]:
         """The receipts of the last events, oldest first; empty unless made with ``history=N``."""
@@ -389,5 +416,13 @@ class EventBus(Lifecycle, DeadLetterVerbs):
         )
         subscription = self._registry.find(handler)
         return await capture_by_hand(
-            dlq, envelope, encoded, error, handler, subscription, annotations, self._clock.time_ns()
+            dlq,
+            envelope,
+            encoded,
+            error,
+            handler,
+            subscription,
+            self._rules,
+            annotations,
+            self._clock.time_ns(),
         )

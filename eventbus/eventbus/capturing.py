@@ -21,11 +21,16 @@ _log = Log()
 
 
 class Capturing:
-    """Hands failed and interrupted deliveries to the dead-letter queue; without one, to the log."""
+    """Hands failed and interrupted deliveries to the dead-letter queue; without one, to the log.
+
+    Attributes:
+        storing: those of whom the store has not said yet that it has them.
+    """
 
     def __init__(self, dlq: DeadLetters | None, telemetry: Telemetry) -> None:
         self._dlq = dlq
         self._telemetry = telemetry
+        self.storing: set[Delivery] = set()
 
     def failed(self, delivery: Delivery, error: BaseException, record: ErrorRecord) -> Awaitable[None] | None:
         """Settle a delivery whose handler has failed for good in this process.
@@ -63,6 +68,7 @@ class Capturing:
             delivery.state = "failed" if delivery.redelivered else "dead_lettered"
         if self._dlq is None or deliveries[0].redelivered:  # whoever asked for a redelivery settles it
             return
+        self.storing.update(deliveries)
         try:
             ids = await self._dlq.capture(failures)
         except Exception as store_error:
@@ -71,6 +77,8 @@ class Capturing:
                 delivery.capture_error = store_error
                 tell_lost("capture.failed", store_error, delivery, self._telemetry)
             return
+        finally:
+            self.storing.difference_update(deliveries)
         for delivery, dead_letter_id in zip(deliveries, ids, strict=True):
             delivery.dead_letter_id = dead_letter_id
 
@@ -81,7 +89,7 @@ def _interrupted(delivery: Delivery) -> Failure:
     if delivery.failures:
         record = delivery.failures[-1].error
     else:
-        record = snapshot(error, classify(error, delivery.route.subscription.classify))
+        record = snapshot(error, classify(error, delivery.route.subscription.rules))
     return _failure(delivery, "interrupted", error, record)
 
 

@@ -20,9 +20,11 @@ from eventbus.turns import Turns
 if TYPE_CHECKING:
     from collections import deque
 
+    from eventbus.controls import Scope
     from eventbus.enqueued import Enqueued
     from eventbus.envelope import Metadata
     from eventbus.event_types import EventTypes
+    from eventbus.gate import Gate
     from eventbus.metrics import Metrics
     from eventbus.plan import Plan, RouteMaker
     from eventbus.ports import Clock, DeadLetters
@@ -63,11 +65,12 @@ class Core:
         concurrency: Concurrency,
         history: deque[Receipt] | None,
         queue: QueueSettings,
+        gate: Gate,
     ) -> None:
         self.activity = Activity()
         self.background = Activity()
         self.runtime = runtime
-        self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq)
+        self.deliverer = Deliverer(runtime=runtime, telemetry=telemetry, clock=clock, dlq=dlq, gate=gate)
         self.dispatcher = Dispatcher(
             deliverer=self.deliverer,
             runtime=runtime,
@@ -87,6 +90,7 @@ class Core:
         acceptor = None
         if dlq is not None:
             acceptor = Acceptor(dlq=dlq, deliverer=self.deliverer, telemetry=telemetry)
+            self.deliverer.acceptor = acceptor
         self.turns = Turns(
             runtime=runtime,
             deliverer=self.deliverer,
@@ -140,6 +144,13 @@ class Core:
             if not is_queued:
                 self.activity.end()
         return item
+
+    def runs(self, scope: Scope) -> bool:
+        """Tell whether a delivery of a scope runs, or has failed and is on its way into the store."""
+        underway = (*self.runtime.running, *self.deliverer.storing)
+        return any(
+            scope.covers(it.tenant, it.envelope.name, it.handler_id) for it in underway if it.has_begun
+        )
 
     async def settle(self, pending: Awaitable[None]) -> None:
         """Await deliveries that have begun, as work that stopping the bus waits for."""

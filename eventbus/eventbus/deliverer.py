@@ -18,28 +18,44 @@ from eventbus.deadlock import place_never_comes
 from eventbus.errors import HandlerTimeout
 from eventbus.failure import AttemptRecord, ErrorRecord
 from eventbus.groups import is_a
+from eventbus.guarding import is_held_back, start_guarded
 from eventbus.retry import should_retry
 from eventbus.runtime import Stopped
 from eventbus.snapshots import drop_own_frames, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Collection, Sequence
 
     import anyio
 
+    from eventbus.controls import Control
     from eventbus.delivery import Delivery
+    from eventbus.durable import Acceptor
+    from eventbus.gate import Gate
     from eventbus.plan import Route
     from eventbus.ports import Clock, DeadLetters
     from eventbus.runtime import Runtime
     from eventbus.telemetry import Telemetry
 
 
+class _ClosedMeanwhileError(Exception):
+    """A delivery may not begin any more: its scope was closed, or its circuit opened, while it waited."""
+
+
 class Deliverer:
-    """Runs the deliveries of one bus."""
+    """Runs the deliveries of one bus.
+
+    Attributes:
+        gate: the scopes that are closed.
+        acceptor: stores what may not run now; None without a dead-letter queue, and then nothing is closed.
+    """
 
     def __init__(
-        self, *, runtime: Runtime, telemetry: Telemetry, clock: Clock, dlq: DeadLetters | None
+        self, *, runtime: Runtime, telemetry: Telemetry, clock: Clock, dlq: DeadLetters | None, gate: Gate
     ) -> None:
+        self.gate = gate
+        self.acceptor: Acceptor | None = None
+        self._closed = gate.closed
         self._runtime = runtime
         self._attempt_once = runtime.attempt
         self._resume = runtime.resume
@@ -57,6 +73,10 @@ class Deliverer:
         KeyboardInterrupt and SystemExit, go on their way.
         """
         route = delivery.route
+        if self._closed and self.is_closed(delivery):
+            return self.hold(delivery)
+        if route.breaker is not None and delivery.permit is None and not delivery.redelivered:
+            return start_guarded(self, route.breaker, delivery, context, begun)
         counters = route.counters
         if route.conditional and not delivery.redelivered:
             try:
@@ -92,7 +112,8 @@ class Deliverer:
 
     def is_direct(self, route: Route) -> bool:
         """Tell whether nothing has to be asked or told on this route, so that it can be cut short."""
-        return self._resume is not None and not (self._observed or route.conditional or route.is_limited)
+        asked = route.conditional or route.is_limited or route.breaker is not None
+        return self._resume is not None and not (self._observed or asked)
 
     def resume(
         self, delivery: Delivery, context: Context | None, yielded: Any, begun: int
@@ -131,6 +152,37 @@ class Deliverer:
         delivery.route.counters.skipped += 1
         self._telemetry.emit("delivery.skipped", **fields(delivery))
 
+    def is_closed(self, delivery: Delivery) -> bool:
+        """Tell whether an operator has closed the scope of a delivery."""
+        if delivery.redelivered:
+            return self.closed_by(delivery) is not None
+        tenant, way = delivery.metadata.tenant, delivery.route.way
+        if way is not None and not (tenant in self.gate.tenants or tenant in way.tenants or way.everybody):
+            return False
+        return self.closed_by(delivery) is not None
+
+    def closed_by(self, delivery: Delivery) -> Control | None:
+        """Return the control that closes the scope of a delivery, if any does.
+
+        One from the store goes by the id that it is stored under, which may be an alias by now.
+        """
+        handler_id = delivery.stored_as or delivery.handler_id
+        return self.gate.closed_by(delivery.tenant, delivery.envelope.name, handler_id)
+
+    def _may_not_begin(self, delivery: Delivery) -> bool:
+        """Tell whether its scope, or its handler's circuit, has been closed to a delivery meanwhile."""
+        return bool(self._closed and self.is_closed(delivery)) or is_held_back(delivery)
+
+    def hold(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Keep a delivery, whose scope is closed, until that is opened; return what to await, if anything.
+
+        One that comes from the store is there already: whoever has claimed it gives it back.
+        """
+        if delivery.redelivered or self.acceptor is None:
+            delivery.state = "parked"
+            return None
+        return self.acceptor.hold((delivery,), mine=delivery)
+
     def refuse(self, delivery: Delivery, error: Exception) -> Awaitable[None] | None:
         """Settle a delivery that cannot be run at all as failed, without another attempt.
 
@@ -159,6 +211,8 @@ class Deliverer:
                 await self._runtime.wait(delivery, thread.acquire())
                 delivery.waits_for_thread, delivery.has_thread = False, True
                 taken.callback(_leave_thread, delivery, thread)
+            if not delivery.failures and self._may_not_begin(delivery):
+                raise _ClosedMeanwhileError
             await self._attempt(delivery, context)
 
     def _never_comes(self, place: anyio.Semaphore, delivery: Delivery) -> bool:
@@ -177,9 +231,18 @@ class Deliverer:
         if pending is not None:
             await pending
 
+    async def _give_way(self, delivery: Delivery) -> None:
+        delivery.route.counters.started -= 1  # it has not, after all
+        pending = self.hold(delivery)
+        if pending is not None:
+            await pending
+
     async def recover(self, delivery: Delivery, error: BaseException, begun: int) -> None:
         """Judge failures until the delivery has settled, retrying as its policy says."""
         while True:
+            if is_a(error, _ClosedMeanwhileError):
+                await self._give_way(delivery)
+                return
             if self._runtime.is_cancellation(error):
                 delivery.route.counters.interrupted += 1
                 raise error  # unsettled: the dispatcher stores what its publisher's cancellation cut off
@@ -215,7 +278,7 @@ class Deliverer:
             delivery.route.counters.timed_out += 1
             self._report("delivery.timed_out", delivery, timeout=delivery.route.timeout)
         drop_own_frames(error)
-        classification = classify(error, delivery.route.subscription.classify)
+        classification = classify(error, delivery.route.subscription.rules)
         record = snapshot(error, classification)
         ended = self._clock.time_ns()
         delivery.error = error
@@ -229,9 +292,11 @@ class Deliverer:
         policy = delivery.route.policy
         still_runs = delivery.thread_done is not None  # a second thread must not run beside the first
         tried = delivery.attempt - delivery.attempts_before
+        breaker = delivery.route.breaker
         if (
             delivery.runs_once
             or still_runs
+            or (breaker is not None and not breaker.is_closed)
             or not should_retry(policy, attempts_made=tried, category=record.category)
         ):
             return None
@@ -262,6 +327,11 @@ class Deliverer:
                 kind=record.kind,
             )
         return self._capturing.failed(delivery, error, record)
+
+    @property
+    def storing(self) -> Collection[Delivery]:
+        """The deliveries that have failed, and whose failures are on their way into the store."""
+        return self._capturing.storing
 
     async def interrupt(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that were cut short, begun or not; see :meth:`Capturing.interrupted`."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from eventbus.envelope import Envelope
+    from eventbus.circuit import Permit
+    from eventbus.envelope import Envelope, Metadata
     from eventbus.failure import AttemptRecord, Failure
     from eventbus.lines import Ticket
     from eventbus.plan import Route
@@ -26,6 +27,7 @@ class Delivery:
         route: the way it takes.
         envelope: the event with its metadata.
         payload: the event object.
+        metadata: what the publisher said about the event.
         attempt: the number of the attempt that runs, counting from 1 over all runs of the delivery.
         state: what became of it; None until it has settled.
         error: the exception of the last attempt that failed, or None.
@@ -33,14 +35,17 @@ class Delivery:
         ordering_key: deliveries of the handler with this key run in order; None for no order.
     """
 
-    # More, for the rooms of the bus: redelivered says that it comes from the store, runs_once that it failed
-    # before; admitted that ``when`` and ``once`` have let it pass; from_queue that its event was enqueued.
+    # More, for the rooms of the bus: redelivered says that it comes from the store, stored_as under which
+    # handler id; runs_once that it failed before, or probes; permit that its circuit has let it pass,
+    # held_back that it has not; admitted that ``when`` and ``once`` have let it pass; from_queue that its
+    # event was enqueued.
 
     # There is no __init__, and defaults live on the class: a delivery is made for every handler of every
     # event, and a call into Python to fill it in costs as much as all else about it.
     route: Route
     envelope: Envelope
     payload: Any
+    metadata: Metadata
     attempt: int = 1
     attempts_before: int = 0
     state: DeliveryState | None = None
@@ -51,7 +56,10 @@ class Delivery:
     parent: Delivery | None = None
     encoded: bytes | None = None
     redelivered: bool = False
+    stored_as: str | None = None
     runs_once: bool = False
+    permit: Permit | None = None
+    held_back: bool = False
     admitted: bool = False
     from_queue: bool = False
     waits_for_place: bool = False
@@ -74,6 +82,19 @@ class Delivery:
     def handler_id(self) -> str:
         """The id of the handler that it goes to."""
         return self.route.handler_id
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose event it is."""
+        return self.metadata.tenant
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its handler has been called, or is being called: it does not wait for its turn any more."""
+        if self.failures:
+            return True
+        in_line = self.ticket is not None and self.ticket.state != "running"
+        return not (in_line or self.waits_for_place or self.waits_for_thread)
 
     @property
     def runs(self) -> int:

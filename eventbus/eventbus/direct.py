@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from eventbus.enqueued import Enqueued
     from eventbus.envelope import Metadata
+    from eventbus.gate import Gate
     from eventbus.plan import Deliver, Plan, Publish, Route, Run, RunInTask
 
 Recover: TypeAlias = "Callable[[Delivery, BaseException, int], Awaitable[None]]"
@@ -35,6 +36,12 @@ Recover: TypeAlias = "Callable[[Delivery, BaseException, int], Awaitable[None]]"
 
 Settle: TypeAlias = "Callable[[Sequence[Delivery], Awaitable[None]], Coroutine[Any, Any, None]]"
 """Awaits deliveries that have begun, and stores what a cancellation cuts off."""
+
+Hold: TypeAlias = "Callable[[Delivery], Awaitable[None] | None]"
+"""Stores a delivery whose scope is closed, instead of running it."""
+
+IsClosed: TypeAlias = "Callable[[Delivery], bool]"
+"""Tells whether an operator has closed the scope of a delivery."""
 
 Resume: TypeAlias = "Callable[[Delivery, Context | None, Any, int], Awaitable[None]]"
 """Takes a handler that waits to its end: the delivery, its context, what it waits for, its beginning."""
@@ -44,11 +51,9 @@ class DirectDelivery(Delivery):
     """A delivery whose envelope is made when somebody looks: most are never looked at.
 
     Attributes:
-        metadata: what the publisher said about the event.
         published: when, as a reading of ``perf_counter_ns``.
     """
 
-    metadata: Metadata
     published: int
 
     @cached_property
@@ -63,24 +68,24 @@ class QueuedDelivery(DirectDelivery):
     from_queue = True
 
 
-def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run, RunInTask]:
+def direct_ways(
+    route: Route, *, gate: Gate, is_closed: IsClosed, hold: Hold, recover: Recover, resume: Resume
+) -> tuple[Run, RunInTask]:
     """Return the shortest ways to run a delivery of ``route``: in the current task, and in its own."""
     counters = route.counters
     latency = counters.latency
-    plain = route.plain
-    call: Callable[[Any], Coroutine[Any, Any, None]] = plain or route.invoke
-    takes_payload = plain is not None
-    enter = current_delivery.set
-
-    def begin(delivery: Delivery) -> Any:
-        enter(delivery)
-        coroutine = call(delivery.payload if takes_payload else delivery)
-        yielded = next(coroutine.__await__(), FINISHED)
-        if yielded is not FINISHED:
-            delivery.coroutine = coroutine
-        return yielded
+    begin = _beginning(route)
+    closed, tenants = gate.closed, gate.tenants
+    assert route.way is not None  # it runs
+    tenants_here, everybody = route.way.tenants, route.way.everybody
 
     def run(delivery: Delivery, context: Context, begun: int) -> Awaitable[None] | None:
+        if (
+            closed
+            and ((tenant := delivery.metadata.tenant) in tenants or tenant in tenants_here or everybody)
+            and is_closed(delivery)
+        ):
+            return hold(delivery)
         counters.started += 1
         try:
             yielded = context.run(begin, delivery)
@@ -95,6 +100,11 @@ def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run,
         return None
 
     async def run_in_task(delivery: Delivery) -> None:
+        if closed and is_closed(delivery):
+            pending = hold(delivery)
+            if pending is not None:
+                await pending
+            return
         counters.started += 1
         begun = perf_counter_ns()
         try:
@@ -111,6 +121,24 @@ def direct_ways(route: Route, *, recover: Recover, resume: Resume) -> tuple[Run,
         latency[elapsed.bit_length()] += 1
 
     return run, run_in_task
+
+
+def _beginning(route: Route) -> Callable[[Delivery], Any]:
+    """Return what calls the handler in the current context, and says what it waits for, or FINISHED."""
+    plain = route.plain
+    call: Callable[[Any], Coroutine[Any, Any, None]] = plain or route.invoke
+    takes_payload = plain is not None
+    enter = current_delivery.set
+
+    def begin(delivery: Delivery) -> Any:
+        enter(delivery)
+        coroutine = call(delivery.payload if takes_payload else delivery)
+        yielded = next(coroutine.__await__(), FINISHED)
+        if yielded is not FINISHED:
+            delivery.coroutine = coroutine
+        return yielded
+
+    return begin
 
 
 def direct_publish(plan: Plan, settle: Settle) -> Publish:

@@ -78,7 +78,12 @@ class Dispatcher:
         for route in plan.routes:
             if deliverer.is_direct(route):
                 route.run, route.run_in_task = direct_ways(
-                    route, recover=deliverer.recover, resume=deliverer.resume
+                    route,
+                    gate=deliverer.gate,
+                    is_closed=deliverer.is_closed,
+                    hold=deliverer.hold,
+                    recover=deliverer.recover,
+                    resume=deliverer.resume,
                 )
             else:
                 direct = False
@@ -151,12 +156,13 @@ class Dispatcher:
 
         Returns the deliveries, and what to await until all have settled: None when they have.
         """
-        payload = envelope.payload
+        payload, metadata = envelope.payload, envelope.metadata
         deliveries: list[Delivery] = []
         for route in plan.routes:
             delivery = Delivery()
             delivery.route = route
             delivery.envelope = envelope
+            delivery.metadata = metadata
             delivery.payload = payload
             if encoded is not None:
                 delivery.encoded = encoded

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from eventbus.acceptance import Acceptance
 from eventbus.capturing import fields, tell_lost
+from eventbus.controls import ControlState
 from eventbus.errors import CaptureFailed, InvalidEvent, NoDeadLetterQueue
+from eventbus.guarding import note_open_circuit
 from eventbus.payloads import MASK
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def take_back_once(deliveries: Sequence[Delivery]) -> None:
 
 def note_kept(deliveries: Sequence[Delivery], kept: Sequence[Accepted], telemetry: Telemetry) -> None:
     """Note where deliveries are kept, count them, and tell of them."""
-    for delivery, (dead_letter_id, parked) in zip(deliveries, kept, strict=True):
+    for delivery, (dead_letter_id, is_parked) in zip(deliveries, kept, strict=True):
+        parked = is_parked or delivery.held_back
         delivery.dead_letter_id = dead_letter_id
         delivery.state = "parked" if parked else "accepted"
         counters = delivery.route.counters
@@ -126,7 +129,15 @@ class Acceptor:
         self._dlq = dlq
         self._deliverer = deliverer
         self._telemetry = telemetry
+        self._gate = deliverer.gate
         self.is_blocked = dlq.is_blocked
+
+    def _acceptance(self, delivery: Delivery) -> Acceptance:
+        acceptance = acceptance_of(delivery)
+        control = self._deliverer.closed_by(delivery) if self._gate else None
+        if control is None:
+            return acceptance
+        return acceptance._replace(held="paused" if control.state is ControlState.PAUSED else "draining")
 
     async def commit(self, deliveries: Sequence[Delivery]) -> None:
         """Commit the durable deliveries of an event, those that ``when`` and ``once`` let pass.
@@ -137,7 +148,7 @@ class Acceptor:
             CaptureFailed: the store could not take them; nothing was delivered.
         """
         admitted, broken = self._sorted(deliveries)
-        acceptances = [acceptance_of(delivery) for delivery in admitted]
+        acceptances = [self._acceptance(delivery) for delivery in admitted]
         for delivery in admitted:
             delivery.state = "accepted"  # from here on the rows are the writer's
         if admitted:
@@ -167,7 +178,7 @@ class Acceptor:
         return admitted, broken
 
     async def hold(self, deliveries: Sequence[Delivery], *, mine: Delivery | None) -> None:
-        """Store deliveries of one handler and key that may not run now, in order.
+        """Store deliveries of one handler and key, or a single one, that may not run now, in order.
 
         ``mine`` is the caller's own: a cancellation of the caller leaves it to the writer. What the store
         says of the others is not known then; storing them once more is harmless.
@@ -202,7 +213,7 @@ class Acceptor:
     async def _accept(self, deliveries: Sequence[Delivery], mine: Delivery | None) -> None:
         if not deliveries:
             return
-        acceptances = [acceptance_of(delivery) for delivery in deliveries]
+        acceptances = [self._acceptance(delivery) for delivery in deliveries]
         if mine is not None and mine in deliveries:
             mine.state = "accepted"  # from here on the row is the writer's
         try:
@@ -210,6 +221,8 @@ class Acceptor:
         except Exception as store_error:
             self._lose(deliveries, store_error)
             return
+        for delivery in deliveries:
+            note_open_circuit(delivery)
         note_kept(deliveries, kept, self._telemetry)
 
     def _lose(self, deliveries: Sequence[Delivery], store_error: Exception) -> None:

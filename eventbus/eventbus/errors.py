@@ -6,13 +6,15 @@
     ├── InvalidEvent            the event cannot be accepted as it is
     │   ├── PayloadTooLarge     its encoded payload exceeds ``max_payload``
     │   └── UndecodableEvent    a stored payload no longer fits today's class
-    ├── UnknownEvent            no event of that name is known here
+    ├── UnknownEvent            no event of that name is known
+    ├── UnknownHandler          no handler of that id is known
     ├── DuplicateHandler        the handler id is taken
     ├── CaptureFailed           a failure, or a durable delivery, could not be stored
     ├── OrderDeadlock           a delivery in order would wait for its own publisher
     ├── HandlerTimeout          a handler ran longer than its ``timeout=``
     ├── NoDeadLetterQueue       a verb for dead letters on a bus without ``dlq=``
-    └── Paused                  the scope is paused by an operator
+    ├── Paused                  the scope is paused by an operator
+    └── DrainInterrupted        the scope was opened before it was drained
 
 ``eventbus_dlq.errors`` adds those of the dead-letter store to the same tree.
 """
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eventbus.controls import Control
     from eventbus.receipt import Receipt
 
 
@@ -51,8 +54,12 @@ class UndecodableEvent(InvalidEvent):
     """A stored payload cannot be turned into today's event class; the stored bytes stay as they are."""
 
 
-class UnknownEvent(EventBusError):
-    """No subscription, class or upcast of this bus knows the event's name."""
+class UnknownEvent(EventBusError, LookupError):
+    """No subscription, class or upcast of this bus, and no stored delivery, knows the event's name."""
+
+
+class UnknownHandler(EventBusError, LookupError):
+    """No handler of this bus, of a live process on its store, or of a stored delivery has that id."""
 
 
 class DuplicateHandler(EventBusError):
@@ -75,7 +82,24 @@ class NoDeadLetterQueue(EventBusError):
 
 
 class Paused(EventBusError):
-    """The tenant, event or handler is paused; the message names who paused it and why."""
+    """An operator has closed the tenant, event or handler; the message says who, why, and the way out.
+
+    Attributes:
+        control: what closes it; None when it was opened meanwhile, and what it had parked is coming back.
+    """
+
+    def __init__(self, message: str, control: Control | None = None) -> None:
+        super().__init__(message if control is None else f"{message}: {control}; {_way_out(control)}")
+        self.control = control
+
+
+def _way_out(control: Control) -> str:
+    named = [f"{name}={value!r}" for name, value in control.scope._asdict().items() if value is not None]
+    return f"bus.resume({', '.join(named)}) opens it again"
+
+
+class DrainInterrupted(EventBusError):
+    """Somebody resumed or paused the scope, or it came to its ``until``, before it was drained."""
 
 
 class CaptureFailed(EventBusError):

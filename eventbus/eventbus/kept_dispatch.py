@@ -189,6 +189,7 @@ def _deliveries(
         delivery = Delivery()
         delivery.route = route
         delivery.payload = payload
+        delivery.metadata = metadata
         delivery.ordering_key = ordering_key(route, payload, metadata)
         if encoded is not None:
             delivery.encoded = encoded

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
     from types import TracebackType
 
+    from eventbus.circuits import Circuits
+    from eventbus.controls import Scope
     from eventbus.core import Core
     from eventbus.event_types import EventTypes
+    from eventbus.gate import Gate
     from eventbus.intake import Plans
     from eventbus.metrics import Metrics
     from eventbus.plan import RouteMaker
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from eventbus.registry import Registry
     from eventbus.settings import Concurrency, QueueSettings
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
+    from eventbus.subscription import Subscription
     from eventbus.telemetry import Telemetry
     from eventbus_dlq import DeadLetterQueue
 
@@ -36,11 +40,15 @@ class Lifecycle:
         name: names the bus in log lines.
         metrics: its counters.
         telemetry: what tells its observers.
+        breakers: the circuits of its handlers.
+        gate: the scopes that operators have closed, as far as is known here.
     """
 
     name: str
     metrics: Metrics
     telemetry: Telemetry
+    breakers: Circuits
+    gate: Gate
     _dlq: DeadLetterQueue | None
     _clock: Clock
     _concurrency: Concurrency
@@ -74,6 +82,7 @@ class Lifecycle:
         from eventbus.core import Core
         from eventbus.runtime import open_runtime
 
+        self.breakers.reset()
         self._routes.reset()
         core = self._core = Core(
             runtime=await open_runtime(),
@@ -84,6 +93,7 @@ class Lifecycle:
             concurrency=self._concurrency,
             history=self._history,
             queue=self._queue_settings,
+            gate=self.gate,
         )
         try:
             if self._dlq is not None:
@@ -113,7 +123,7 @@ class Lifecycle:
             finally:
                 if self._dlq is not None:
                     with anyio.CancelScope(shield=True):
-                        await self._dlq.drain()
+                        await self._dlq.come_to_rest()
         finally:
             self._core = None
             core.queue.close()
@@ -196,6 +206,20 @@ class Lifecycle:
         core = self._core
         if core is not None:
             core.runtime.call_from_thread(call)
+
+    def subscription_of(self, handler_id: str) -> Subscription | None:
+        """Return the subscription of that id or alias, or None; see ``ports.Redeliverer``."""
+        return self._registry.find(handler_id)
+
+    def knows_event(self, name: str) -> bool:
+        """Tell whether a class here has that name, or a handler listens to it; see ``ports.Redeliverer``."""
+        if self._types.find(name) is not None:
+            return True
+        return bool(self._registry.match(self._types.named(name)))
+
+    def runs(self, scope: Scope) -> bool:
+        """Tell whether a delivery of a scope runs here; see ``ports.Redeliverer``."""
+        return self._core is not None and self._core.runs(scope)
 
     @property
     def ordered_handlers(self) -> Collection[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eventbus.annotations import bounded_annotations
@@ -14,6 +14,7 @@ from eventbus.ordering import key_for
 from eventbus.snapshots import fingerprint, snapshot
 
 if TYPE_CHECKING:
+    from eventbus.classify import ClassifyRule
     from eventbus.envelope import Envelope
     from eventbus.ports import DeadLetters
     from eventbus.subscription import Subscription
@@ -26,6 +27,7 @@ async def capture_by_hand(
     error: BaseException,
     handler: str,
     subscription: Subscription | None,
+    rules: Sequence[ClassifyRule],
     annotations: Mapping[str, Any] | None,
     now_ns: int,
 ) -> str:
@@ -36,7 +38,7 @@ async def capture_by_hand(
         CaptureFailed: the store could not commit it.
     """
     check_text("handler", handler)
-    classification = classify(error, subscription.classify if subscription else ())
+    classification = classify(error, subscription.rules if subscription else rules)
     record = snapshot(error, classification)
     failure = Failure(
         envelope=envelope,

@@ -89,7 +89,8 @@ class HandlerMetrics:
         timed_out: attempts that exceeded their timeout.
         accepted: deliveries stored for a worker: durable ones, those published in a transaction, and those
             that had to wait for their turn in an order.
-        parked: the same, where an earlier delivery of their ordering key had failed.
+        parked: the same, where they were held back: by an operator, by their handler's circuit, or by an
+            earlier delivery of their ordering key that had failed.
         in_flight: deliveries that run right now.
         latency: how long finished deliveries took, in-process retries included.
         by_event: the same, split by event name; empty in the parts.

@@ -14,10 +14,13 @@ from eventbus.handlers import finish
 if TYPE_CHECKING:
     from contextvars import Context
 
+    from eventbus.breaker import Breaker
+    from eventbus.circuits import Circuits
     from eventbus.delivery import Delivery
     from eventbus.enqueued import Enqueued
     from eventbus.envelope import Envelope, Metadata
     from eventbus.event_types import EventType
+    from eventbus.gate import Gate, Way
     from eventbus.handlers import Handler
     from eventbus.metrics import Counters, Metrics
     from eventbus.ports import Middleware
@@ -62,9 +65,12 @@ class Route:
         threads: how many plain functions of the bus may, or None for an async handler.
         is_limited: whether one of the two must be asked for a place.
         conditional: whether ``when`` or ``once`` must be asked first.
+        way: what operators have closed on it; None of one that runs nothing.
+        breaker: the circuit that is asked before what is published runs, or None.
     """
 
     __slots__ = (
+        "breaker",
         "conditional",
         "counters",
         "event_type",
@@ -79,6 +85,7 @@ class Route:
         "subscription",
         "threads",
         "timeout",
+        "way",
     )
 
     def __init__(
@@ -91,6 +98,8 @@ class Route:
         policy: RetryPolicy,
         slots: anyio.Semaphore | None,
         threads: anyio.Semaphore | None,
+        way: Way | None,
+        breaker: Breaker | None,
     ) -> None:
         self.event_type = event_type
         self.subscription = subscription
@@ -103,6 +112,8 @@ class Route:
         self.slots = slots
         self.threads = threads
         self.is_limited = slots is not None or threads is not None
+        self.way = way
+        self.breaker = breaker
         self.run: Run
         self.run_in_task: RunInTask
         self.conditional = subscription.once or subscription.when is not None
@@ -163,7 +174,17 @@ class Plan:
 class RouteMaker:
     """Makes the routes of one bus; what handlers of one subscription share is made once."""
 
-    def __init__(self, *, middleware: Sequence[Middleware], metrics: Metrics, retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        middleware: Sequence[Middleware],
+        metrics: Metrics,
+        retry: RetryPolicy,
+        gate: Gate,
+        circuits: Circuits,
+    ) -> None:
+        self._gate = gate
+        self._circuits = circuits
         self._middleware = tuple(middleware)
         self._metrics = metrics
         self._retry = retry
@@ -198,6 +219,8 @@ class RouteMaker:
             subscription.retry or self._retry,
             self._slots_of(subscription) if runs else None,
             self._thread_slots() if runs and not binding.is_async else None,
+            self._gate.way(event_type.name, subscription.id) if runs else None,
+            self._circuits.of_subscription(subscription) if subscription.circuit else None,
         )
 
     def reset(self) -> None:

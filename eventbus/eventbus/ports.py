@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from eventbus.acceptance import Acceptance, Accepted
+    from eventbus.circuits import Circuits
+    from eventbus.controls import Scope
     from eventbus.delivery import Delivery
     from eventbus.failure import Failure
+    from eventbus.gate import Gate
     from eventbus.stored import RedeliveryOutcome, StoredDelivery
+    from eventbus.subscription import Subscription
     from eventbus.telemetry import Telemetry
 
 CallNext: TypeAlias = "Callable[[Delivery], Awaitable[None]]"
@@ -49,11 +53,33 @@ class Redeliverer(Protocol):
         ...
 
     @property
+    def breakers(self) -> Circuits:
+        """The circuits of the handlers: asked before a stored delivery runs, and told how it ended."""
+        ...
+
+    @property
     def handlers(self) -> Mapping[str, int | None]:
         """The ids of the handlers that are subscribed, aliases included, as of now.
 
         With each, how many of its deliveries run at a time; None for any number.
         """
+        ...
+
+    def subscription_of(self, handler_id: str) -> Subscription | None:
+        """Return the subscription of that id or alias, or None."""
+        ...
+
+    @property
+    def gate(self) -> Gate:
+        """What keeps deliveries of closed scopes from being begun; the queue says which are closed."""
+        ...
+
+    def knows_event(self, name: str) -> bool:
+        """Tell whether a class here has that name, or a handler listens to it."""
+        ...
+
+    def runs(self, scope: Scope) -> bool:
+        """Tell whether a delivery of a scope has begun here and has not settled yet."""
         ...
 
     async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
@@ -117,7 +143,7 @@ class DeadLetters(Protocol):
         """Begin to run nothing any more. Called once, when the bus begins to stop."""
         ...
 
-    async def drain(self) -> None:
+    async def come_to_rest(self) -> None:
         """Wait, for a bounded time, for the store's answers to what has ended.
 
         Called once, when everything has ended that the bus waits for, and before it cancels the rest.

@@ -21,10 +21,10 @@ class DeliveryResult:
 
     Attributes:
         state: ``succeeded``; ``dead_lettered`` (failed, and stored); ``accepted`` (stored for a worker to
-            run, or enqueued and not settled yet); ``parked`` (stored behind an earlier delivery of its
-            ordering key that failed; it runs when that one is done with); ``skipped`` (by ``when`` or
-            ``once``); ``failed`` (not delivered and not stored: without a dead-letter queue, or because
-            the store failed too).
+            run, or enqueued and not settled yet); ``parked`` (stored and held back: its scope is
+            paused, its handler's circuit is open, or an earlier delivery of its ordering key has failed; it
+            runs when that is over); ``skipped`` (by ``when`` or ``once``); ``failed`` (not delivered and not
+            stored: without a dead-letter queue, or because the store failed too).
         error: the exception of the last attempt, or None.
         dead_letter_id: where it is stored, when it is.
         duration: seconds from the first attempt's start to the last one's end.

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from eventbus.context import current_delivery
 from eventbus.delivery import Delivery
+from eventbus.durable import is_masked
 from eventbus.envelope import Envelope, Metadata, ReplayInfo
 from eventbus.errors import InvalidEvent, OrderDeadlock, UndecodableEvent
 from eventbus.ids import sequence
 from eventbus.stored import (
     FailedAgain,
+    Held,
     Interrupted,
+    Redacted,
     RedeliveryOutcome,
     StoredDelivery,
     Succeeded,
@@ -51,14 +54,18 @@ async def redeliver(
         envelope = _envelope(stored, types)
     except (UndecodableEvent, InvalidEvent) as error:
         return Undecodable(error)
+    if is_masked(envelope.event_type, stored.payload):
+        return Redacted()
     route = routes.for_redelivery(subscription, envelope.event_type)
     delivery = Delivery()
     delivery.route = route
     delivery.envelope = envelope
+    delivery.metadata = envelope.metadata
     delivery.payload = envelope.payload
     delivery.encoded = stored.payload
     delivery.redelivered = True
-    delivery.runs_once = stored.first_failed_at is not None
+    delivery.stored_as = stored.handler_id
+    delivery.runs_once = stored.once or stored.first_failed_at is not None
     delivery.attempt = stored.attempt
     delivery.attempts_before = stored.attempt - 1
     delivery.ordering_key = stored.ordering_key
@@ -104,6 +111,8 @@ def _envelope(stored: StoredDelivery, types: EventTypes) -> Envelope:
 
 def _outcome(delivery: Delivery) -> RedeliveryOutcome:
     duration = delivery.duration_ns / 1e9
+    if delivery.state == "parked":
+        return Held()
     if delivery.state == "succeeded":
         return Succeeded(duration, delivery.runs)
     failure, error = delivery.failure, delivery.error

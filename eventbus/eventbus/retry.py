@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from eventbus.classify import Category
 
 Backoff = Literal["fixed", "linear", "exponential"]
+
+MAX_ATTEMPTS = 1_000_000
+"""No policy asks for more tries."""
+
+MAX_WAIT = 10 * 365 * 86_400.0
+"""No policy waits longer, in seconds: ten years."""
+
+_MAX_MULTIPLIER = 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +35,8 @@ class RetryPolicy:
             return together. The amount is a pure function of delivery and attempt.
 
     Raises:
-        ValueError: for a number that is negative, not finite, or makes no sense.
+        ValueError: for what is no number, or is negative, not finite, or absurd: more than a million tries,
+            a wait of more than ten years.
     """
 
     attempts: int = 1
@@ -39,16 +47,21 @@ class RetryPolicy:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if self.attempts < 0:
-            raise ValueError(f"attempts={self.attempts!r} must be 0 or more")
+        attempts: object = self.attempts
+        if type(attempts) is not int or not 0 <= attempts <= MAX_ATTEMPTS:
+            raise ValueError(f"attempts={attempts!r} must be an int from 0 to {MAX_ATTEMPTS:,}")
         if self.backoff not in ("fixed", "linear", "exponential"):
             raise ValueError(f"backoff={self.backoff!r} must be 'fixed', 'linear' or 'exponential'")
         for name in ("delay", "max_delay"):
-            value: float = getattr(self, name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name}={value!r} must be a finite number of seconds, 0 or more")
-        if not math.isfinite(self.multiplier) or self.multiplier < 1:
-            raise ValueError(f"multiplier={self.multiplier!r} must be a finite number, 1 or more")
+            value: object = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= MAX_WAIT):
+                raise ValueError(f"{name}={value!r} must be a number of seconds, from 0 to ten years")
+        multiplier: object = self.multiplier
+        if not (_is_number(multiplier) and 1 <= multiplier <= _MAX_MULTIPLIER):
+            raise ValueError(f"multiplier={multiplier!r} must be a number from 1 to {_MAX_MULTIPLIER:,.0f}")
+        jitter: object = self.jitter
+        if type(jitter) is not bool:
+            raise ValueError(f"jitter={jitter!r} must be True or False")
 
     def wait_before(self, retry: int, *, seed: str = "") -> float:
         """Return the seconds to wait before retry number ``retry`` (1 is the first).
@@ -69,6 +82,26 @@ class RetryPolicy:
             return self.delay * self.multiplier ** (retry - 1)
         except OverflowError:
             return self.max_delay
+
+
+_GOVERNS = {
+    "retry": "the attempts within this process; redelivery= is the schedule of what is stored",
+    "redelivery": "the schedule of stored failures; retry= is for the attempts within the process",
+}
+
+
+def check_policy(name: Literal["retry", "redelivery"], value: object) -> None:
+    """Refuse what is no policy, and say what the argument of this name is for.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, RetryPolicy):
+        raise ValueError(f"{name}={value!r} must be a RetryPolicy, for {_GOVERNS[name]}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)  # nan is in no range
 
 
 def _fraction(seed: str) -> float:

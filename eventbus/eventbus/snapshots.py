@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import pydantic_core
 
-from eventbus.classify import CATEGORY_OF, ROUTE_OF, Classification
+from eventbus.classify import CATEGORY_OF, ROUTE_OF, Classification, code_of
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
 from eventbus.groups import cause_of, context_of, is_a, members, traceback_of
 from eventbus.storable import clean
@@ -44,7 +44,7 @@ def _full(error: BaseException, classification: Classification) -> ErrorRecord:
         type_name(error),
         message_of(error),
         traceback_text(error, MAX_TRACEBACK),
-        _code_of(error),
+        code_of(error),
         kind,
         CATEGORY_OF[kind],
         ROUTE_OF[kind],
@@ -110,17 +110,6 @@ def _sql_text(error: Any) -> str:
     text = f"({type_name(cause)}) {_DETAIL.sub('', str(cause)).strip()}" if cause is not None else ""
     statement = error.statement
     return f"{text}\n[SQL: {statement}]" if statement else text or type(error).__name__
-
-
-def _code_of(error: BaseException) -> str | None:
-    for name in ("sqlstate", "status_code", "errno", "code"):
-        try:
-            value = getattr(error, name, None)
-            if type(value) is int or type(value) is str:
-                return clean(str(value))[:64]
-        except BaseException:  # noqa: S112 - an attribute of an exception is anybody's code: try the next
-            continue
-    return None
 
 
 def _has_causes(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ class StoredDelivery:
         first_failed_at: when it failed first (aware UTC); None for one that has never failed. Such a
             delivery runs like a fresh one: the handler's in-process attempts apply, and its envelope
             says nothing of a replay.
+        once: True for a single attempt although it has never failed.
     """
 
     dead_letter_id: str
@@ -40,6 +41,7 @@ class StoredDelivery:
     ordering_key: str | None = None
     priority: int = 5
     tags: tuple[str, ...] = ()
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,21 @@ class Undecodable:
 
 
 @dataclass(frozen=True, slots=True)
+class Redacted:
+    """The payload was stored without its secrets, and would run with a mask in their place; nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupted:
     """The bus stopped before the handler had finished; the delivery is to be released uncharged."""
 
 
-RedeliveryOutcome: TypeAlias = Succeeded | FailedAgain | Unhandled | Undecodable | Interrupted
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Its scope was closed before the handler began; the delivery is to be released uncharged."""
+
+
+RedeliveryOutcome: TypeAlias = (
+    Succeeded | FailedAgain | Unhandled | Undecodable | Redacted | Interrupted | Held
+)
 """How a redelivery ended: a closed union, matched exhaustively."""

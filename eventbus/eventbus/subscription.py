@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
+from eventbus.circuit import CircuitPolicy, check_circuit
+from eventbus.classify.rules import checked_rules
 from eventbus.envelope import check_text
 from eventbus.errors import InvalidEvent
 from eventbus.event_types import check_event_name, is_event_class
 from eventbus.handlers import Binding, Handler, bind, default_id, describe, is_stable
 from eventbus.ordering import OrderingKey, check_ordering
 from eventbus.patterns import check_pattern, is_pattern
+from eventbus.retry import check_policy
 
 if TYPE_CHECKING:
     from eventbus.classify import ClassifyRule
@@ -36,6 +39,8 @@ class SubscriptionOptions(TypedDict, total=False):
     classify: Sequence[ClassifyRule]
     durable: bool
     ordering_key: OrderingKey | None
+    redelivery: RetryPolicy | None
+    circuit: CircuitPolicy | Literal[False] | None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -55,7 +60,7 @@ class Subscription:
         stage: handlers of one event run stage by stage, 0 first.
         priority: urgency of its deliveries, 1 (high) to 10 (low).
         tags: free words to find its failures by.
-        classify: rules that say what kind of failure an exception is, asked before the bus's own.
+        classify: rules that say what kind of failure an exception is, asked before the bus's.
         durable: its deliveries are committed to the dead-letter store before ``publish`` returns, and run
             by workers: at least once, even if the process dies. ``timeout``, ``retry`` and the rest apply
             there; ``stage`` does not, ``when`` and ``once`` are asked at the publish.
@@ -63,7 +68,15 @@ class Subscription:
             published: the name of a field of the event, or a function of the event that returns a text,
             an int or None for no order. When one is dead-lettered, later ones of its key are stored
             behind it without running. ``publish(ordering_key=...)`` goes before it.
+        redelivery: the schedule by which its stored failures are tried again; None for that of its event, of
+            all, or of the dead-letter queue. ``bus.configure(handler=...)`` goes before it.
+        circuit: what happens when deliveries keep failing with transient errors. None runs those that are
+            stored by ``CircuitPolicy()``: one at a time tries, until the other side answers. A policy of its
+            own does the same, and applies to what is published, too: while the circuit is open it is stored
+            without running (``parked`` in the receipt), and workers run it when that closes. False
+            has no circuit at all: a worker runs whatever is due.
         spent: whether a ``once`` subscription has had its event.
+        rules: what classification asks of a failure: ``classify``, and then the rules of the bus.
     """
 
     id: str
@@ -81,7 +94,10 @@ class Subscription:
     classify: tuple[ClassifyRule, ...] = ()
     durable: bool = False
     ordering_key: OrderingKey | None = None
+    redelivery: RetryPolicy | None = None
+    circuit: CircuitPolicy | Literal[False] | None = None
     spent: bool = field(default=False, repr=False)
+    rules: tuple[ClassifyRule, ...] = field(default=(), repr=False)
 
     @property
     def handler(self) -> Handler:
@@ -165,7 +181,12 @@ def _check_values(subscription: Subscription) -> None:
         raise ValueError(f"priority={subscription.priority!r} must be an int from 1 (high) to 10 (low)")
     for text in (*subscription.tags, *subscription.aliases):
         check_text("a tag or alias", text)
+    checked_rules(subscription.classify)
     if type(subscription.durable) is not bool:
         raise ValueError(f"durable={subscription.durable!r} must be True or False")
+    for name in ("retry", "redelivery"):
+        if getattr(subscription, name) is not None:
+            check_policy(name, getattr(subscription, name))
+    check_circuit(subscription.circuit, f"handler {subscription.id!r}")
     if subscription.ordering_key is not None:
         check_ordering(subscription.ordering_key, subscription.events, f"handler {subscription.id!r}")

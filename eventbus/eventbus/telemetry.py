@@ -13,14 +13,17 @@ name                       fields
 ``delivery.interrupted``   as started
 ``delivery.skipped``       as started
 ``delivery.accepted``      as started, and: dead_letter (where it is kept until a worker runs it)
-``delivery.parked``        as started, and: dead_letter (where it waits behind one that failed)
+``delivery.parked``        as started, and: dead_letter (where it is held back until it may run)
 ``delivery.lost``          as started, and: error (why neither the store nor a spool has taken it)
 ``dead_letter.captured``   dead_letter, event, event_id, handler, tenant, state, kind
 ``dead_letter.replayed``   dead_letter, event, handler, tenant, state (after it), duration
 ``dead_letter.resolved``   dead_letter, event, handler, tenant, age (seconds since it was stored)
-``dead_letter.exhausted``  dead_letter, event, handler, tenant, reason
+``dead_letter.exhausted``  dead_letter, event, event_id, handler, tenant, reason, key
 ``dead_letter.changed``    dead_letter, event, handler, tenant, verb, state, by
 ``dead_letter.rescued``    dead_letter, event, handler, tenant, crashes
+``control.changed``        tenant, event, handler, state (paused, draining, drained or resumed), reason, by
+``circuit.changed``        handler, state, failures (transient ones, since the last success), error_type
+``configuration.changed``  handler, event, redelivery (set for them), automatic_retries, by
 ``lease.lost``             dead_letter, token
 ``store.unavailable``      error; once for each outage
 ``store.available``        seconds (that the outage has lasted), refused (how many calls)
@@ -54,9 +57,12 @@ CATALOGUE: Mapping[str, tuple[str, ...]] = {
     "dead_letter.captured": (*_OF_A_LETTER, "event_id", "state", "kind"),
     "dead_letter.replayed": (*_OF_A_LETTER, "state", "duration"),
     "dead_letter.resolved": (*_OF_A_LETTER, "age"),
-    "dead_letter.exhausted": (*_OF_A_LETTER, "reason"),
+    "dead_letter.exhausted": (*_OF_A_LETTER, "event_id", "reason", "key"),
     "dead_letter.changed": (*_OF_A_LETTER, "verb", "state", "by"),
     "dead_letter.rescued": (*_OF_A_LETTER, "crashes"),
+    "control.changed": ("tenant", "event", "handler", "state", "reason", "by"),
+    "circuit.changed": ("handler", "state", "failures", "error_type"),
+    "configuration.changed": ("handler", "event", "redelivery", "automatic_retries", "by"),
     "lease.lost": ("dead_letter", "token"),
     "store.unavailable": ("error",),
     "store.available": ("seconds", "refused"),

@@ -90,6 +90,7 @@ class SessionPublisher:
             delivery = Delivery()
             delivery.route = route = self._routes.make(subscription, event_type, runs=False)
             delivery.envelope = envelope
+            delivery.metadata = metadata
             delivery.payload = payload
             delivery.encoded = encoded
             delivery.ordering_key = ordering_key(route, payload, metadata)

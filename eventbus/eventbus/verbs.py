@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from eventbus.retry import RetryPolicy
     from eventbus_dlq import (
+        Configuration,
         DeadLetter,
         DeadLetterQuery,
         DeadLetterQueue,
         Operation,
         Page,
+        Processed,
         ReplayOutcome,
         Stats,
     )
@@ -61,6 +64,46 @@ class DeadLetterVerbs:
     ) -> Operation:
         """Run every dead letter of a query again; see :meth:`DeadLetterQueue.replay_all`."""
         return await self.dlq.replay_all(query, by=by, note=note)
+
+    async def process_due(self, limit: int = 100) -> Processed:
+        """Run what is due now, by hand; see :meth:`DeadLetterQueue.process_due`."""
+        return await self.dlq.process_due(limit)
+
+    async def requeue(
+        self, dead_letter_id: str, *, by: str | None = None, note: str | None = None
+    ) -> DeadLetter:
+        """Make one dead letter due now; see :meth:`DeadLetterQueue.requeue`."""
+        return await self.dlq.requeue(dead_letter_id, by=by, note=note)
+
+    async def requeue_all(
+        self, query: DeadLetterQuery, *, by: str | None = None, note: str | None = None
+    ) -> Operation:
+        """Make every dead letter of a query due now; see :meth:`DeadLetterQueue.requeue_all`."""
+        return await self.dlq.requeue_all(query, by=by, note=note)
+
+    async def configure(
+        self,
+        *,
+        handler: str | None = None,
+        event: str | None = None,
+        redelivery: RetryPolicy | None = None,
+        forget_redelivery: bool = False,
+        automatic_retries: bool | None = None,
+        by: str | None = None,
+    ) -> Configuration:
+        """Set how failures are retried, for every process; see :meth:`DeadLetterQueue.configure`."""
+        return await self.dlq.configure(
+            handler=handler,
+            event=event,
+            redelivery=redelivery,
+            forget_redelivery=forget_redelivery,
+            automatic_retries=automatic_retries,
+            by=by,
+        )
+
+    async def configuration(self) -> Configuration:
+        """Return what operators have set; see :meth:`DeadLetterQueue.configuration`."""
+        return await self.dlq.configuration()
 
     async def resolve(
         self, dead_letter_id: str, *, by: str | None = None, note: str | None = None

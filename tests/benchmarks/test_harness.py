@@ -96,6 +96,8 @@ def test_growth_is_a_difference_in_mib():
         (Figure.GROWTH, 3.0 * MIB, 1.0 * MIB, 2.0, "pass"),
         (Figure.GROWTH, 3.1 * MIB, 1.0 * MIB, 2.0, "short"),
         (Figure.GROWTH, 1.0 * MIB, 3.0 * MIB, 2.0, "pass"),
+        (Figure.DELAY, 2.15e-6, 2.0e-6, 200.0, "pass"),
+        (Figure.DELAY, 2.25e-6, 2.0e-6, 200.0, "short"),
         (Figure.SLOWDOWN, 9.0, 1.0, None, "reported"),
     ],
 )

@@ -22,12 +22,13 @@ from benchmarks import (
     one_handler_bubus,
     one_handler_open_event,
     one_handler_pyee,
+    pause_check,
     queue_drain,
     ten_handlers,
     ten_handlers_serial,
     ten_handlers_trio,
 )
-from benchmarks.failing import DeclinedError, databases
+from benchmarks.failing import ChargeError, databases
 from benchmarks.harness import Backend, Effort, Handler, Sides
 
 IN_MEMORY: list[tuple[ModuleType, str | None, int, Backend]] = [
@@ -42,6 +43,7 @@ IN_MEMORY: list[tuple[ModuleType, str | None, int, Backend]] = [
     (ten_handlers_trio, None, 10, "trio"),
     (queue_drain, None, 1, "asyncio"),
     (many_subscriptions, None, 1, "asyncio"),
+    (pause_check, None, 1, "asyncio"),
 ]
 """Benchmarks with the rival they need installed, their handlers per event, and their event loop."""
 
@@ -86,7 +88,7 @@ def test_both_sides_call_every_handler_once_for_each_event(
 ):
     async def both() -> tuple[int, int]:
         counting = Counting()
-        options = {"others": 20} if module is many_subscriptions else {}
+        options = {"others": 20} if module in (many_subscriptions, pause_check) else {}
         async with module.sides(counting, **options) as sides:
             return await run(sides, counting)
 
@@ -103,7 +105,7 @@ def letters_in(path: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the raw writer answers into asyncio alone
 async def test_many_callers_write_one_letter_for_each_failure_on_both_sides(anyio_backend: str):
-    counting = Counting(DeclinedError("declined"))
+    counting = Counting(ChargeError("ask again"))
     async with databases(counting) as opened:
         assert (letters_in(opened.ours), letters_in(opened.theirs)) == ((1, 1), (1, 1))
         with capture_many.sides_on(opened, callers=4) as sides:
@@ -115,7 +117,7 @@ async def test_many_callers_write_one_letter_for_each_failure_on_both_sides(anyi
 
 
 async def test_one_caller_writes_one_letter_for_each_failure_on_both_sides(anyio_backend_name: str):
-    counting = Counting(DeclinedError("declined"))
+    counting = Counting(ChargeError("ask again"))
     async with databases(counting) as opened:
         assert counting.calls == 1  # the letter that the file begins with
         assert await run(capture_one.sides_on(opened), counting) == (1 + OPERATIONS, 0)

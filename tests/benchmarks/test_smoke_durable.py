@@ -15,9 +15,11 @@ import pytest
 from benchmarks import (
     claim_settle,
     claim_settle_retries,
+    coming_home,
     due_backlog,
     durable_sqlite_huey,
     durable_sqlite_persist_queue,
+    retry_worker,
     two_workers,
 )
 from benchmarks.durable import PUBLISHERS
@@ -98,6 +100,23 @@ async def test_what_is_put_off_is_not_claimed():
 async def test_what_is_due_is_drained_with_and_without_a_backlog():
     async with due_backlog.sides(not_due=30) as sides:
         await run(sides, 20)  # each checks how many it has settled
+
+
+@pytest.mark.parametrize(("state", "left"), [(PENDING, ["resolved"] * 20), (ACCEPTED, [])])
+async def test_a_worker_runs_all_there_is_and_keeps_what_had_failed(state: Any, left: list[str]):
+    async with stored(state) as files:
+        side = retry_worker.running(files.ours)
+        side.prepare(20)
+        await side.run(20)  # returns when its handler has run so often
+        assert [row["state"] for row in table(files.ours.path, "eventbus_dead_letters")] == left
+
+
+async def test_dead_letters_come_home_again_and_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(coming_home, "WAIT", 0.2)
+    async with coming_home.home() as opened:
+        for _ in range(2):
+            assert 0 < await opened.round(3) < 5
+        assert (await opened.bus.stats()).by_state == {"resolved": 6}
 
 
 async def test_two_processes_and_one_drain_a_file():

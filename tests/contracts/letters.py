@@ -98,7 +98,7 @@ _LOOKS: dict[DeadLetterState, dict[str, Any]] = {
     },
     DeadLetterState.PENDING: {},
     DeadLetterState.EXHAUSTED: {"reason": Reason.ATTEMPTS, "retry_at": None},
-    DeadLetterState.PARKED: {"reason": Reason.PAUSED, "retry_at": None},
+    DeadLetterState.PARKED: {"reason": Reason.SEQUENCE, "retry_at": None},
     DeadLetterState.RESOLVED: {"retry_at": None},
     DeadLetterState.DISCARDED: {"retry_at": None, "acted_by": "ann", "note": "test order"},
     DeadLetterState.ARCHIVED: {"retry_at": None},

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-Key = tuple[str, str]
-"""Event id and handler id."""
+from model_controls import Key, Notice, Operators
 
 OPEN = {"accepted", "running", "pending", "exhausted", "parked"}
 AT_REST = OPEN - {"running"}
@@ -18,6 +17,7 @@ FROM = {
     "archive": AT_REST,
     "restore": CLOSED,
     "snooze": {"pending", "exhausted"},
+    "requeue": {"pending", "exhausted"},
     "delete": AT_REST | CLOSED,
 }
 TO = {
@@ -26,6 +26,7 @@ TO = {
     "archive": "archived",
     "restore": "exhausted",
     "snooze": "pending",
+    "requeue": "pending",
 }
 LEASE = 30.25
 UNHANDLED_AFTER = 3_600.0
@@ -52,6 +53,7 @@ class Row:
     crashes: int = 0
     before: str | None = None
     waits: bool = False
+    redelivery: int = 5
     since: datetime | None = None
     """When an accepted one became claimable; None when nobody can say."""
     number: int = field(default=0)
@@ -66,8 +68,13 @@ class Row:
         """Return what a letter of the store must show."""
         return (
             self.id, self.tenant, self.state, self.reason, self.kind, self.retry_at, self.attempts,
-            self.retries, self.crashes, self.token, self.lease_until, self.waits,
+            self.retries, self.crashes, self.token, self.lease_until, self.waits, self.redelivery,
         )  # fmt: skip
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a control has parked it."""
+        return self.state == "parked" and self.reason in {"paused", "draining"}
 
 
 class Model:
@@ -77,6 +84,7 @@ class Model:
         self.now = now
         self.rows: dict[Key, Row] = {}
         self.announced: dict[str, datetime] = {}
+        self.operators = Operators()
         self.position = 0
         self._stored = 0
 
@@ -130,12 +138,53 @@ class Model:
         else:
             self.hold_back(row)
 
+    # -- controls
+
+    def closing(self, row: Row) -> list[str]:
+        """Return why a letter would be parked, for each control that closes it."""
+        return [it.reason for it in self.operators.closing(row.key, row.tenant, self.now)]
+
+    def hold(self, row: Row, reason: str) -> None:
+        """Park a letter that a control closes."""
+        row.before, row.reason = row.state, reason
+        self._moved(row, "parked")
+
+    def free(self) -> list[Row]:
+        """Return what controls have parked and none closes any more, the oldest first."""
+        held = [it for it in self.rows.values() if it.is_held and not self.closing(it)]
+        return sorted(held, key=lambda it: (it.created_at, it.number))
+
+    def unpark(self, row: Row) -> None:
+        """Let a letter go back to its former state."""
+        before, row.before = row.before, None
+        row.reason, row.since = None, row.created_at
+        assert before is not None
+        self._moved(row, before)
+
+    def running(self) -> list[tuple[Key, str | None]]:
+        """Return whose letters run."""
+        return [(it.key, it.tenant) for it in self.rows.values() if it.state == "running"]
+
+    def _exhausted(self, row: Row) -> None:
+        """Note what is to be told of a letter that is exhausted since now."""
+        notice = Notice(dead_letter_id=row.id, handler=row.key[1], reason=row.reason, at=self.now)
+        self.operators.notices.append(notice)
+
     # -- taking in
 
     def accept(self, arrived: Row) -> Row:
         """Keep a delivery, unless it is known."""
         known = self.rows.get(arrived.key)
-        return known or self._store(arrived)
+        return known or self._take_in(arrived)
+
+    def _take_in(self, arrived: Row) -> Row:
+        if not arrived.is_held:
+            return self._store(arrived)
+        reason, arrived.state, arrived.reason = arrived.reason, "accepted", None
+        row = self._store(arrived)
+        if row.state == "accepted" and not row.waits and self.closing(row):
+            self.hold(row, reason or "")
+        return row
 
     def add(self, arrived: Row, *, spooled: bool = False) -> Row:
         """Keep a failure, or merge it."""
@@ -148,8 +197,11 @@ class Model:
         known.kind, known.reason, known.before = arrived.kind, arrived.reason, None
         known.attempts += arrived.attempts
         known.retry_at, known.lease_until = arrived.retry_at, arrived.lease_until
-        known.since = self.now
+        known.since, known.redelivery = self.now, arrived.redelivery
+        was_exhausted = known.state == "exhausted"
         self._moved(known, arrived.state)
+        if known.state == "exhausted" and not was_exhausted:
+            self._exhausted(known)
         return known
 
     def _store(self, arrived: Row) -> Row:
@@ -159,6 +211,8 @@ class Model:
         self.rows[arrived.key] = arrived
         if arrived.state in OPEN:
             self.opened(arrived)
+        if arrived.state == "exhausted":
+            self._exhausted(arrived)
         return arrived
 
     # -- running
@@ -192,7 +246,7 @@ class Model:
     def due(self, wanted: Mapping[str, int], states: Iterable[str], limit: int) -> list[Row]:
         """Return what is to be claimed, the most urgent first."""
         found = [(it.priority, moment, it.number, it) for it in self.rows.values()
-                 if (moment := self.due_since(it, states)) is not None]  # fmt: skip
+                 if (moment := self.due_since(it, states)) is not None and not self.closing(it)]  # fmt: skip
         left, chosen = dict(wanted), list[Row]()
         for _, _, _, row in sorted(found, key=lambda it: it[:3]):
             if left.get(row.key[1], 0) > 0 and len(chosen) < limit:
@@ -200,16 +254,26 @@ class Model:
                 chosen.append(row)
         return chosen
 
-    def settle(self, row: Row, state: str, *, kind: str | None, uncharged: bool, reruns: int,
-               retry_at: datetime | None, forget: bool) -> None:  # fmt: skip
+    def due_and_closed(self, wanted: Mapping[str, int], states: Iterable[str]) -> list[Row]:
+        """Return what may be parked because it is wanted, due and closed."""
+        due = [it for it in self.rows.values() if self.due_since(it, states) is not None]
+        return [it for it in due if wanted.get(it.key[1], 0) > 0 and self.closing(it)]
+
+    def settle(self, row: Row, state: str, *, kind: str | None, uncharged: bool, excused: bool,
+               reruns: int, retry_at: datetime | None, forget: bool,
+               redelivery: int | None) -> None:  # fmt: skip
         """End a run."""
         forgotten = forget and state == "resolved" and row.kind == ""
-        if uncharged and row.before is not None:
-            row.attempts, row.retries = row.attempts - 1, row.retries - (row.before != "accepted")
+        if row.before is not None:
+            row.attempts -= uncharged
+            row.retries -= (uncharged or excused) and row.before != "accepted"
+        row.redelivery = redelivery or row.redelivery
         row.attempts += reruns
         row.kind = row.kind if kind is None else kind
         row.retry_at, row.reason, row.before = retry_at, None, None
         self._moved(row, state)
+        if state == "exhausted":
+            self._exhausted(row)
         if forgotten:
             del self.rows[row.key]
 
@@ -231,6 +295,7 @@ class Model:
         if row.crashes >= max_crashes:
             row.kind, row.reason, row.retry_at = row.kind or "unknown", "poison", None
             self._moved(row, "exhausted")
+            self._exhausted(row)
             return
         if before in {None, "pending"}:
             row.retry_at = row.retry_at or self.now
@@ -240,7 +305,9 @@ class Model:
 
     def change(self, row: Row, verb: str, until: datetime | None) -> None:
         """Carry out a person's verb."""
-        row.retry_at, row.reason = until, None
+        row.retry_at, row.reason, row.before = until, None, None
+        if verb == "requeue":
+            row.retry_at, row.retries = self.now, 0
         self._moved(row, TO[verb])
 
     def delete(self, row: Row) -> None:
@@ -256,6 +323,7 @@ class Model:
         for row in orphans:
             row.reason, row.retry_at = "unhandled", None
             self._moved(row, "exhausted")
+            self._exhausted(row)
         return {row.id for row in orphans}
 
     def _is_orphan(self, row: Row, since: datetime) -> bool:

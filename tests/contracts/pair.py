@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from letters import NOW, build_delivery, build_error, build_letter, build_process
-from model import AT_REST, CLOSED, FROM, LEASE, OPEN, UNHANDLED_AFTER, Key, Model, Row
+from letters import NOW, build_delivery, build_error, build_letter
+from model import AT_REST, CLOSED, FROM, LEASE, OPEN, UNHANDLED_AFTER, Model, Row
+from model_controls import Key
+from pair_controls import ControlSteps, seen
 from steps import find_all, heartbeat, lease_of
 
 from eventbus.classify import Kind
+from eventbus.controls import Scope
+from eventbus.errors import Paused
+from eventbus.retry import RetryPolicy
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
-from eventbus_dlq.letter import DeadLetter, DeadLetterState, Verb
+from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason, Verb
 from eventbus_dlq.recount import recount
 from eventbus_dlq.stats import Stats
 from eventbus_dlq.store import Claim, DeadLetterStore, Lease, Leased, SequenceKey, Settlement, Spooled
@@ -23,15 +29,7 @@ UNKNOWN_ID = "0195f0a0-0000-7000-8000-000000000000"
 ORDERING_KEYS: Mapping[str, str | None] = {"e1": "a", "e2": "a", "e3": "a", "e4": "b", "e5": None}
 PRIORITIES = {"e1": 5, "e2": 1, "e3": 5, "e4": 5, "e5": 9}
 Arrival = tuple[Key, DeadLetterState, str | None, Kind, int]
-
-
-def seen(letter: DeadLetter) -> tuple[object, ...]:
-    """Return of a stored letter what :meth:`Row.seen` returns."""
-    kind = "" if letter.error is None else str(letter.error.kind)
-    return (
-        letter.id, letter.tenant, letter.state, letter.reason, kind, letter.retry_at, letter.attempts,
-        letter.retries, letter.crashes, letter.token, letter.lease_until, letter.waits,
-    )  # fmt: skip
+Delivery = tuple[Key, str | None, Reason | None]
 
 
 async def outcome(call: Awaitable[object]) -> type[Exception] | None:
@@ -43,12 +41,11 @@ async def outcome(call: Awaitable[object]) -> type[Exception] | None:
     return None
 
 
-class Pair:
+class Pair(ControlSteps):
     """A store and its model; the names of the methods are the steps of a program."""
 
     def __init__(self, store: DeadLetterStore) -> None:
-        self.store = store
-        self.model = Model(NOW)
+        super().__init__(store, Model(NOW))
         self.ids: dict[Key, str] = {}
         self.leases: list[Lease] = []
         self.tokens: dict[str, int] = {}
@@ -60,9 +57,14 @@ class Pair:
         """Let time pass."""
         self.model.now += timedelta(seconds=seconds)
 
+    async def reopen(self) -> None:
+        """Close the store and open it again."""
+        await self.store.close()
+        await self.store.open()
+
     # -- taking in
 
-    async def accept(self, deliveries: list[tuple[Key, str | None]]) -> None:
+    async def accept(self, deliveries: list[Delivery]) -> None:
         """Accept deliveries in one call."""
         letters = [self._delivery(*it) for it in deliveries]
         answers = await self.store.accept(letters)
@@ -78,7 +80,7 @@ class Pair:
         assert list(answers) == [row.id for row in expected]
         self._remember(expected)
 
-    async def spool(self, writes: list[Arrival | tuple[Key, str | None]], gap: int) -> None:
+    async def spool(self, writes: list[Arrival | Delivery], gap: int) -> None:
         """Import writes; with a gap, somebody else was faster."""
         letters = [self._failure(*it) if len(it) == 5 else self._delivery(*it) for it in writes]
         spooled = [Spooled("accept" if it.error is None else "add", it) for it in letters]
@@ -94,8 +96,14 @@ class Pair:
         row = row_of(letter)
         return self.model.accept(row) if verb == "accept" else self.model.add(row, spooled=True)
 
-    def _delivery(self, key: Key, tenant: str | None) -> DeadLetter:
-        return build_delivery(**self._common(key), tenant=tenant)
+    def _delivery(self, key: Key, tenant: str | None, held: Reason | None) -> DeadLetter:
+        delivery = build_delivery(**self._common(key), tenant=tenant)
+        if held is None:
+            return delivery
+        # What its process knows of the scope, if the store closes it, is what the store knows.
+        closing = self.model.operators.closing(key, tenant, self.model.now)
+        reason = Reason(closing[0].reason) if closing else held
+        return replace(delivery, state=DeadLetterState.PARKED, reason=reason)
 
     def _failure(
         self, key: Key, state: DeadLetterState, tenant: str | None, kind: Kind, attempts: int
@@ -135,6 +143,9 @@ class Pair:
         answers = await self.store.claim(asked, owner="worker-1", lease=LEASE, now=self.model.now)
         expected = [self._expect_claim(self.model.rows.get(key)) for key in keys]
         assert [type(answer) for answer in answers] == expected
+        for key, answer in zip(keys, answers, strict=True):
+            if isinstance(answer, Paused):
+                self.check_refusal(self.model.rows[key], answer)
         self.leases += [answer.lease for answer in answers if isinstance(answer, Claim)]
 
     def _expect_claim(self, row: Row | None) -> type:
@@ -142,8 +153,12 @@ class Pair:
             return DeadLetterNotFound
         if row.state == "running":
             return LeaseHeld
+        if row.is_held:
+            return Paused
         if not self.model.may_run(row):
             return InvalidTransition
+        if self.model.closing(row):
+            return Paused
         self._begin(row)
         return Claim
 
@@ -158,6 +173,7 @@ class Pair:
     async def claim_due(self, wanted: dict[str, int], states: set[DeadLetterState], limit: int) -> None:
         """Claim what is due; between letters that have been due for equally long the store may choose."""
         expected = self.model.due(wanted, states, limit)
+        closed = self.model.due_and_closed(wanted, states)
         unsure = any(row.since is None and row.state == "accepted" for row in self.model.rows.values())
         claims = await self.store.claim_due(
             wanted, states=states, limit=limit, owner="worker-2", lease=LEASE, now=self.model.now
@@ -171,6 +187,7 @@ class Pair:
         assert all(count <= wanted[handler] for handler, count in Counter(r.key[1] for r in claimed).items())
         for row in claimed:
             self._begin(row)
+        await self._parked(closed, wanted, limit, Counter(row.key[1] for row in claimed))
         assert [seen(claim.letter) for claim in claims] == [row.seen() for row in claimed]
         self.leases += [claim.lease for claim in claims]
 
@@ -194,21 +211,23 @@ class Pair:
             row.lease_until = self.model.now + timedelta(seconds=LEASE)
 
     async def settle(
-        self, number: int, state: DeadLetterState, kind: Kind | None, uncharged: bool, forget: bool
-    ) -> None:
+        self, number: int, state: DeadLetterState, kind: Kind | None, uncharged: bool, forget: bool,
+        excused: bool = False, redelivery: int | None = None,
+    ) -> None:  # fmt: skip
         """Settle under one of the leases ever given out."""
         lease = self.lease(number)
         retry_at = self.model.now + timedelta(seconds=60) if state == "pending" else None
         error, reruns = None if kind is None else build_error(kind), 0 if uncharged else number % 3
         settlement = Settlement(
             lease=lease, state=state, retry_at=retry_at, error=error, uncharged=uncharged, forget=forget,
-            reruns=reruns,
+            reruns=reruns, excused=excused, redelivery=redelivery and RetryPolicy(attempts=redelivery),
         )  # fmt: skip
         row = self._expect_lease(lease, await self.store.settle([settlement], now=self.model.now))
         if row:
             self.model.settle(
-                row, state, kind=kind, uncharged=uncharged, reruns=reruns, retry_at=retry_at, forget=forget
-            )
+                row, state, kind=kind, uncharged=uncharged, reruns=reruns, retry_at=retry_at, forget=forget,
+                excused=excused, redelivery=redelivery,
+            )  # fmt: skip
 
     async def release(self, number: int) -> None:
         """Release one of the leases ever given out."""
@@ -262,13 +281,34 @@ class Pair:
             ]
             await self._rescue(watched, row, max_crashes)
 
-    async def work(self, state: DeadLetterState, kind: Kind) -> None:
+    async def hold(self, scope: Scope, state: Literal["paused", "draining"], lasts: float | None) -> None:
+        """Close a scope, and let a worker meet what is due."""
+        await self.close(scope, state, lasts)
+        wanted = {"charge": 3, "audit": 3}
+        await self.claim_due(wanted, {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}, 2)
+
+    async def come_back(self, key: Key) -> None:
+        """Close a letter, let what is behind it be held for a minute, and restore the letter."""
+        await self.change(key, Verb.RESOLVE)
+        await self.hold(Scope(), "paused", 60.0)
+        await self.change(key, Verb.RESTORE)
+
+    async def fail_and_requeue(self, key: Key) -> None:
+        """Run a letter until it is exhausted, and give it another chance."""
+        await self.claim([key])
+        await self.settle(0, DeadLetterState.EXHAUSTED, Kind.BUG, False, False)
+        await self.change(key, Verb.REQUEUE)
+
+    async def work(
+        self, state: DeadLetterState, kind: Kind, excused: bool = False, redelivery: int | None = None
+    ) -> None:
         """Run the most urgent delivery, as a worker does."""
         before = len(self.leases)
         wanted = {"charge": 1, "audit": 1}
         await self.claim_due(wanted, {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}, 1)
         if len(self.leases) > before:
-            await self.settle(0, state, None if state == "resolved" else kind, False, True)
+            error = None if state == "resolved" else kind
+            await self.settle(0, state, error, False, True, excused, redelivery)
 
     # -- deciding
 
@@ -291,11 +331,6 @@ class Pair:
         if row is not None and refusal is None:
             self.model.delete(row)
 
-    async def announce(self, handler: str) -> None:
-        """Let a process announce a handler."""
-        await self.store.announce(build_process(id=handler, handlers=(handler,), beat_at=self.model.now))
-        self.model.announced[handler] = self.model.now
-
     async def exhaust_unhandled(self) -> None:
         """Give up what nobody has announced a handler for."""
         since = self.model.now - timedelta(seconds=UNHANDLED_AFTER)
@@ -316,6 +351,7 @@ class Pair:
         keyed = [it for it in rows if it.ordering_key is not None and it.state in OPEN]
         expected = {SequenceKey(it.key[1], str(it.ordering_key)) for it in keyed}
         assert await self.store.blocked({"charge", "audit"}) == expected
+        await self.compare_controls()
         await self._compare_stats(letters, self.model.now)
 
     async def _compare_stats(self, letters: list[DeadLetter], now: datetime) -> None:
@@ -324,10 +360,11 @@ class Pair:
         assert stats.by_state == Counter(row.state for row in rows)
         assert stats.by_kind == Counter(row.kind for row in rows if row.kind)
         assert stats.recovery.pending == sum(row.state not in CLOSED for row in rows)
-        assert_same(stats, recount(letters, now))
+        assert_same(stats, self.with_scopes(recount(letters, now), None))
         for scope in ({"acme"}, {"globex", "acme"}, set[str]()):
             own = [letter for letter in letters if letter.tenant in scope]
-            assert_same(await self.store.stats(now=now, tenants=scope), recount(own, now))
+            expected = self.with_scopes(recount(own, now), scope)
+            assert_same(await self.store.stats(now=now, tenants=scope), expected)
 
 
 def row_of(letter: DeadLetter) -> Row:
@@ -336,7 +373,8 @@ def row_of(letter: DeadLetter) -> Row:
         id=letter.id, key=(letter.event_id, letter.handler_id), ordering_key=letter.ordering_key,
         priority=letter.priority, tenant=letter.tenant, created_at=letter.created_at, state=str(letter.state),
         kind="" if letter.error is None else str(letter.error.kind), retry_at=letter.retry_at,
-        attempts=letter.attempts, token=letter.token, lease_until=letter.lease_until,
+        attempts=letter.attempts, token=letter.token, lease_until=letter.lease_until, reason=letter.reason,
+        redelivery=letter.redelivery.attempts,
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pair import ORDERING_KEYS, Pair
 
 from eventbus.classify import Kind
-from eventbus_dlq.letter import DeadLetterState, Verb
+from eventbus.controls import Scope
+from eventbus_dlq.letter import DeadLetterState, Reason, Verb
 from eventbus_dlq.store import DeadLetterStore
 
 Program = list[tuple[Any, ...]]
@@ -20,6 +21,7 @@ EXAMPLES = int(os.environ.get("EVENTBUS_TEST_PROGRAMS", "0"))
 
 handlers = st.sampled_from(["charge", "audit"])
 keys = st.tuples(st.sampled_from(sorted(ORDERING_KEYS)), handlers)
+few_keys = st.tuples(st.sampled_from(["e1", "e3", "e5"]), handlers)
 kinds = st.sampled_from([Kind.TIMEOUT, Kind.BUG, Kind.UNKNOWN])
 tenants = st.sampled_from(["acme", "globex", None])
 numbers = st.integers(0, 5)
@@ -34,9 +36,18 @@ failures = st.one_of(
         st.sampled_from(DeadLetterState), tenants, kinds, st.integers(0, 3),
     ),
 )  # fmt: skip
-deliveries = st.tuples(keys, tenants)
+deliveries = st.tuples(keys, tenants, st.none())
+held = st.sampled_from([None, None, Reason.PAUSED, Reason.DRAINING])
+few_deliveries = st.tuples(few_keys, tenants, held)
 few = {"min_size": 1, "max_size": 4}
 due_states = st.sets(st.sampled_from([DeadLetterState.ACCEPTED, DeadLetterState.PENDING]), min_size=1)
+scopes = st.sampled_from(
+    [Scope(), Scope("acme"), Scope("acme", None, "charge"), Scope(None, None, "charge"), Scope(None, "e1"),
+     Scope("globex", "e5", "audit")]
+)  # fmt: skip
+closings = st.sampled_from(["paused", "draining"])
+lasting = st.sampled_from([None, None, 20.0, 60.0])
+schedules = st.sampled_from([(None, None), ("charge", None), (None, "e1")])
 
 steps = st.one_of(
     st.tuples(st.just("accept"), st.lists(deliveries, **few)),
@@ -60,6 +71,41 @@ steps = st.one_of(
     st.tuples(st.just("tick"), st.sampled_from([0.5, 20.0, 31.0, 70_000.0])),
 )
 programs = st.lists(steps, min_size=20, max_size=40)
+"""What publishers, workers and people do to letters."""
+
+operated_steps = st.one_of(
+    st.tuples(st.just("accept"), st.lists(few_deliveries, min_size=2, max_size=6)),
+    st.tuples(st.just("accept"), st.lists(few_deliveries, min_size=2, max_size=6)),
+    st.tuples(st.just("add"), st.lists(failures, **few)),
+    st.tuples(st.just("spool"), st.lists(st.one_of(few_deliveries, failures), **few), st.just(0)),
+    st.tuples(st.just("claim"), st.lists(few_keys, **few)),
+    st.tuples(st.just("work"), ends, kinds, st.booleans(), st.sampled_from([None, 3])),
+    st.tuples(st.just("work"), ends, kinds, st.booleans(), st.sampled_from([None, 3])),
+    st.tuples(st.just("settle"), numbers, ends, st.none(), st.booleans(), st.booleans(), st.booleans()),
+    st.tuples(st.just("release"), numbers),
+    st.tuples(st.just("crash"), few_keys, st.integers(1, 3)),
+    st.tuples(st.just("change"), few_keys, st.sampled_from([Verb.REQUEUE, Verb.RESTORE, Verb.RESOLVE])),
+    st.tuples(st.just("hold"), scopes, closings, lasting),
+    st.tuples(st.just("hold"), scopes, closings, lasting),
+    st.tuples(st.just("close"), scopes, closings, lasting),
+    st.tuples(st.just("open"), st.one_of(st.none(), st.lists(scopes, **few))),
+    st.tuples(st.just("open_one"), numbers),
+    st.tuples(st.just("expire"), st.integers(1, 2)),
+    st.tuples(st.just("unpark"), st.integers(1, 3)),
+    st.tuples(st.just("come_back"), few_keys),
+    st.tuples(st.just("fail_and_requeue"), few_keys),
+    st.tuples(st.just("acknowledge"), handlers, st.sampled_from(["all", "all", "old", "none"])),
+    st.tuples(st.just("drain"), scopes, handlers),
+    st.tuples(st.just("claim_due"), st.just({"charge": 3, "audit": 3}), due_states, st.integers(1, 4)),
+    st.tuples(
+        st.just("configure"), schedules, st.sampled_from([None, 0, 3]), st.sampled_from([None, True, False])
+    ),
+    st.tuples(st.just("tell"), st.integers(1, 4), st.booleans()),
+    st.tuples(st.just("reopen")),
+    st.tuples(st.just("tick"), st.sampled_from([0.5, 20.0, 31.0])),
+)
+operated_programs = st.lists(operated_steps, min_size=20, max_size=40)
+"""What they do while operators close and open scopes."""
 
 reproducible = settings(
     max_examples=EXAMPLES or 12,

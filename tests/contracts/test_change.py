@@ -22,6 +22,7 @@ MOVES = {
     Verb.ARCHIVE: (OPEN_AT_REST, DeadLetterState.ARCHIVED),
     Verb.RESTORE: (CLOSED, DeadLetterState.EXHAUSTED),
     Verb.SNOOZE: ({"pending", "exhausted"}, DeadLetterState.PENDING),
+    Verb.REQUEUE: ({"pending", "exhausted"}, DeadLetterState.PENDING),
 }
 
 
@@ -31,8 +32,9 @@ async def test_a_verb_moves_a_letter_from_every_state_that_allows_it(
 ) -> None:
     allowed, state_after = MOVES[verb]
     until = after(3600) if verb is Verb.SNOOZE else None
+    retry_at = after(7) if verb is Verb.REQUEUE else until
     for state in sorted(allowed):
-        letter = await stored(store, build_letter_in(DeadLetterState(state), token=3))
+        letter = await stored(store, build_letter_in(DeadLetterState(state), token=3, retries=2))
 
         answer = await store.change(letter.id, verb, now=after(7), by="bob", note="seen", until=until)
 
@@ -40,7 +42,8 @@ async def test_a_verb_moves_a_letter_from_every_state_that_allows_it(
             letter,
             state=state_after,
             reason=None,
-            retry_at=until,
+            retries=0 if verb is Verb.REQUEUE else 2,
+            retry_at=retry_at,
             acted_by="bob",
             note="seen",
             updated_at=after(7),

@@ -11,6 +11,7 @@ from steps import claim_one, find_all, lease_of, rescue, running, stored
 
 from eventbus.classify import Kind
 from eventbus.ids import new_id
+from eventbus.retry import RetryPolicy
 from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import MAX_HISTORY, DeadLetterState, Reason
 from eventbus_dlq.query import DeadLetterQuery
@@ -270,3 +271,81 @@ async def test_the_token_stays_for_the_next_claim_to_raise(store: DeadLetterStor
     await store.settle([Settlement(lease=lease, state=PENDING, retry_at=NOW)], now=NOW)
     assert (await store.get(lease.dead_letter_id)).token == lease.token
     assert (await claim_one(store, lease.dead_letter_id)).lease.token == lease.token + 1
+
+
+async def test_an_excused_run_costs_none_of_the_retries_and_is_kept(store: DeadLetterStore) -> None:
+    letter = await stored(store, build_letter(attempts=3, retries=2))
+    claim = await claim_one(store, letter.id)
+    assert (claim.letter.attempts, claim.letter.retries) == (4, 3)
+    attempt = build_attempt(4)
+    settlement = Settlement(
+        lease=claim.lease,
+        state=PENDING,
+        retry_at=after(9),
+        error=build_error(),
+        attempts=(attempt,),
+        excused=True,
+    )
+    assert list(await store.settle([settlement], now=after(2))) == []
+    kept = await store.get(letter.id)
+    assert (kept.attempts, kept.retries, kept.last_attempt_at) == (4, 2, after(2))
+    assert kept.history[-1] == attempt
+
+
+@pytest.mark.parametrize("state", [DeadLetterState.ACCEPTED, DeadLetterState.RUNNING])
+async def test_excusing_a_run_that_was_no_retry_takes_none_back(
+    store: DeadLetterStore, state: DeadLetterState
+) -> None:
+    letter = await stored(store, build_letter_in(state, retries=2))
+    lease = lease_of(letter)
+    if state is DeadLetterState.ACCEPTED:
+        lease = (await claim_one(store, letter.id)).lease
+    before = await store.get(letter.id)
+    settlement = Settlement(
+        lease=lease, state=PENDING, retry_at=after(9), error=build_error(), reruns=1, excused=True
+    )
+    assert list(await store.settle([settlement], now=NOW)) == []
+    kept = await store.get(letter.id)
+    assert (kept.attempts, kept.retries) == (before.attempts + 1, 2)
+
+
+async def test_a_run_that_is_uncharged_and_excused_is_given_back_once(store: DeadLetterStore) -> None:
+    letter = await stored(store, build_letter(attempts=3, retries=2))
+    claim = await claim_one(store, letter.id)
+    settlement = Settlement(lease=claim.lease, state=PENDING, retry_at=NOW, uncharged=True, excused=True)
+    assert list(await store.settle([settlement], now=NOW)) == []
+    kept = await store.get(letter.id)
+    assert (kept.attempts, kept.retries) == (3, 2)
+
+
+async def test_an_excused_run_may_resolve_or_exhaust_too(store: DeadLetterStore) -> None:
+    for state in (RESOLVED, EXHAUSTED):
+        letter = await stored(store, build_letter(retries=1))
+        claim = await claim_one(store, letter.id)
+        await store.settle([Settlement(lease=claim.lease, state=state, excused=True)], now=NOW)
+        kept = await store.get(letter.id)
+        assert (kept.state, kept.attempts, kept.retries) == (state, 2, 1)
+
+
+async def test_a_schedule_that_is_given_applies_from_then_on(store: DeadLetterStore) -> None:
+    hourly = RetryPolicy(attempts=24, backoff="fixed", delay=3600.0, max_delay=7200.0, jitter=False)
+    letter = await stored(store, build_letter())
+    for given, then in ((None, letter.redelivery), (hourly, hourly), (None, hourly)):
+        claim = await claim_one(store, letter.id)
+        settlement = Settlement(lease=claim.lease, state=PENDING, retry_at=NOW, redelivery=given)
+        await store.settle([settlement], now=NOW)
+        assert (await store.get(letter.id)).redelivery == then
+
+
+async def test_the_letters_of_one_call_get_each_their_own_schedule(store: DeadLetterStore) -> None:
+    letters = [await stored(store, build_letter()) for _ in range(4)]
+    claims = [await claim_one(store, it.id) for it in letters]
+    given = [RetryPolicy(attempts=2), None, RetryPolicy(attempts=3), None]
+    settlements = [
+        Settlement(lease=claim.lease, state=PENDING, retry_at=NOW, redelivery=policy, excused=index % 2 == 0)
+        for index, (claim, policy) in enumerate(zip(claims, given, strict=True))
+    ]
+    await store.settle(settlements, now=NOW)
+    kept = [await store.get(it.id) for it in letters]
+    assert [it.redelivery for it in kept] == [policy or letters[0].redelivery for policy in given]
+    assert [it.retries for it in kept] == [0, 1, 0, 1]

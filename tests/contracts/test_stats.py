@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from controlled import ACME, EVERYTHING, close, open_again
 from letters import NOW, after, build_delivery, build_error, build_letter, build_letter_in
 from steps import claim_one, rescue, running, stored
 
 from eventbus.classify import Kind
+from eventbus.controls import Scope
 from eventbus_dlq.letter import DeadLetterState, Verb
 from eventbus_dlq.stats import Recovery, Stats
 from eventbus_dlq.store import DeadLetterStore, Settlement
@@ -163,3 +165,43 @@ async def test_a_lost_lease_counts_nothing(store: DeadLetterStore) -> None:
     await store.settle([Settlement(lease=former, state=DeadLetterState.RESOLVED)], now=after(31))
     await store.release([former], now=after(31))
     assert await store.stats(now=after(31)) == before
+
+
+async def test_the_closed_scopes_are_named(store: DeadLetterStore) -> None:
+    await close(store, Scope(tenant="acme", handler="billing.charge"))
+    await close(store, EVERYTHING, now=after(1))
+    await close(store, Scope(event="OrderPaid"), "draining", now=after(2))
+    stats = await store.stats(now=after(3))
+    assert stats.paused == ("tenant=acme handler=billing.charge", "everything")
+    assert stats.draining == ("event=OrderPaid",)
+
+
+async def test_what_is_drained_is_still_named_as_draining(store: DeadLetterStore) -> None:
+    await close(store, state="draining")
+    assert len(await store.acknowledge("web-1", [], live_since=NOW, now=NOW)) == 1
+    stats = await store.stats(now=NOW)
+    assert (stats.paused, stats.draining) == ((), ("tenant=acme",))
+
+
+async def test_a_tenant_sees_its_own_closed_scopes_alone(store: DeadLetterStore) -> None:
+    scopes = [EVERYTHING, Scope(handler="billing.charge"), ACME, Scope("acme", "OrderPaid"), Scope("globex")]
+    for number, scope in enumerate(scopes):
+        await close(store, scope, "draining" if scope.event else "paused", now=after(number))
+    seen = {
+        tenants: await store.stats(now=NOW, tenants=tenants)
+        for tenants in (frozenset({"acme"}), frozenset({"globex", "initech"}), frozenset[str]())
+    }
+    assert [(it.paused, it.draining) for it in seen.values()] == [
+        (("tenant=acme",), ("tenant=acme event=OrderPaid",)),
+        (("tenant=globex",), ()),
+        ((), ()),
+    ]
+
+
+async def test_what_was_opened_or_has_ended_is_not_named(store: DeadLetterStore) -> None:
+    await close(store, ACME, until=after(60))
+    await close(store, Scope(tenant="globex"), "draining")
+    await open_again(store, Scope(tenant="globex"))
+    assert (await store.stats(now=after(59))).paused == ("tenant=acme",)
+    stats = await store.stats(now=after(60))
+    assert (stats.paused, stats.draining) == ((), ())

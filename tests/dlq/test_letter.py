@@ -24,15 +24,15 @@ from eventbus_dlq.letter import (
 
 # One row per state; a mark under each verb that it allows.
 MOVES = """
-state      claim resolve discard archive restore snooze delete
-accepted   x     x       x       x       -       -      x
-running    -     -       -       -       -       -      -
-pending    x     x       x       x       -       x      x
-exhausted  x     x       x       x       -       x      x
-parked     -     x       x       x       -       -      x
-resolved   -     -       -       -       x       -      x
-discarded  -     -       -       -       x       -      x
-archived   -     -       -       -       x       -      x
+state      claim resolve discard archive restore snooze requeue delete
+accepted   x     x       x       x       -       -      -       x
+running    -     -       -       -       -       -      -       -
+pending    x     x       x       x       -       x      x       x
+exhausted  x     x       x       x       -       x      x       x
+parked     -     x       x       x       -       -      -       x
+resolved   -     -       -       -       x       -      -       x
+discarded  -     -       -       -       x       -      -       x
+archived   -     -       -       -       x       -      -       x
 """
 HEAD, *ROWS = [line.split() for line in MOVES.strip().splitlines()]
 TABLE = [

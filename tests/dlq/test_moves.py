@@ -118,3 +118,32 @@ def test_what_nobody_handles_is_exhausted() -> None:
     letter = moves.unhandled(build_delivery(), now=after(9))
     assert (letter.state, letter.reason, letter.retry_at) == (EXHAUSTED, Reason.UNHANDLED, None)
     assert (letter.updated_at, letter.error) == (after(9), None)
+
+
+@pytest.mark.parametrize(("state", "retries"), [(ACCEPTED, 2), (PENDING, 2), (EXHAUSTED, 2), (None, 3)])
+@pytest.mark.parametrize("uncharged", [True, False])
+def test_an_excused_run_is_no_retry_and_an_uncharged_one_no_attempt(
+    state: DeadLetterState | None, retries: int, uncharged: bool
+) -> None:
+    letter = build_letter_in(state or RUNNING, retries=2 if state else 3, attempts=4)
+    ended = settlement(PENDING, excused=True, uncharged=uncharged, retry_at=NOW)
+    after_run = moves.settled(run(letter) if state else letter, ended, state, now=NOW)
+    assert after_run.retries == retries
+    charged = 0 if state is None or uncharged else 1
+    assert after_run.attempts == 4 + charged
+
+
+@pytest.mark.parametrize("reason", [Reason.PAUSED, Reason.DRAINING])
+@pytest.mark.parametrize("letter", [build_delivery(), build_letter(retry_at=after(-5))])
+def test_what_is_parked_and_comes_back_is_as_it_was(letter: DeadLetter, reason: Reason) -> None:
+    held = moves.parked(letter, reason, now=after(1))
+    assert (held.state, held.reason, held.retry_at) == (PARKED, reason, letter.retry_at)
+    assert moves.unparked(held, letter.state, now=NOW) == letter
+
+
+def test_what_came_parked_goes_on_as_what_it_looks_like() -> None:
+    delivery = moves.parked(build_delivery(), Reason.PAUSED, now=NOW)
+    assert moves.unparked(delivery, None, now=after(9)).state is ACCEPTED
+    failed = moves.parked(build_letter(retry_at=None), Reason.PAUSED, now=NOW)
+    back = moves.unparked(failed, None, now=after(9))
+    assert (back.state, back.retry_at, back.reason) == (PENDING, after(9), None)

@@ -41,11 +41,20 @@ def test_the_category_the_budget_and_the_hint_decide(
     assert verdict == expected
 
 
-@pytest.mark.parametrize("wait", [1e12, 1e300])
-def test_a_wait_that_no_calendar_has_becomes_ten_years(wait: float) -> None:
-    policy = RetryPolicy(attempts=1, delay=wait, max_delay=wait)
-    verdict = decide(policy=policy, category=Category.TRANSIENT, retries=0, key="k", now=NOW)
+@pytest.mark.parametrize("hint", [1e12, 1e300, float("inf")])
+def test_a_hint_that_no_calendar_has_becomes_ten_years(hint: float) -> None:
+    verdict = decide(
+        policy=POLICY, category=Category.TRANSIENT, retries=0, key="k", now=NOW, retry_after=hint
+    )
     assert verdict == after(10 * 365 * 86_400)
+
+
+@pytest.mark.parametrize("hint", [-1.0, float("nan"), 0.0])
+def test_a_hint_that_makes_no_sense_changes_nothing(hint: float) -> None:
+    verdict = decide(
+        policy=POLICY, category=Category.TRANSIENT, retries=0, key="k", now=NOW, retry_after=hint
+    )
+    assert verdict == after(60)
 
 
 def test_the_jitter_is_a_pure_function_of_the_delivery() -> None:
@@ -62,5 +71,6 @@ def test_the_jitter_is_a_pure_function_of_the_delivery() -> None:
     assert all(timedelta(seconds=60) <= it <= timedelta(seconds=90) for it in waits)
 
 
-def test_what_was_interrupted_is_due_at_once() -> None:
-    assert interrupted(NOW) == Verdict("pending", "interrupted", NOW)  # type: ignore[arg-type]
+def test_what_was_interrupted_is_due_in_a_moment() -> None:
+    verdict = Verdict("pending", "interrupted", NOW + timedelta(seconds=1))  # type: ignore[arg-type]
+    assert interrupted(NOW) == verdict

@@ -59,7 +59,7 @@ class KeepingDlq:
     def halt(self) -> None:
         pass
 
-    async def drain(self) -> None:
+    async def come_to_rest(self) -> None:
         pass
 
     async def stop(self) -> None:

@@ -20,6 +20,13 @@ from eventbus_dlq import (
     StoreUnavailable,
 )
 
+
+@pytest.fixture
+def dlq(store: MemoryStore) -> DeadLetterQueue:
+    """Return a queue that leaves what is pending as it is, for the test to look at."""
+    return DeadLetterQueue(store, capture_timeout=0.0, worker=False)
+
+
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 
 
@@ -173,7 +180,7 @@ async def test_what_was_cut_off_comes_home_by_replay(dlq: DeadLetterQueue, store
 @pytest.mark.parametrize("count", [1, 10])
 async def test_a_cancellation_while_the_capture_waits_ends_the_wait_and_keeps_the_row(count: int) -> None:
     store = HeldStore()
-    bus = EventBus(dlq=DeadLetterQueue(store))
+    bus = EventBus(dlq=DeadLetterQueue(store, worker=False))
 
     async def fail(event: Any) -> None:
         raise RuntimeError("stored already")
@@ -198,7 +205,7 @@ async def test_a_cancellation_while_the_store_is_busy_ends_the_wait_and_not_the_
     moment: str, count: int
 ) -> None:
     store = BusyStore()
-    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60))
+    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60, worker=False))
 
     async def fail(event: Any) -> None:
         raise RuntimeError("stored in the end")
@@ -223,7 +230,7 @@ async def test_a_cancellation_while_the_store_is_busy_ends_the_wait_and_not_the_
 
 async def test_a_capture_that_is_cancelled_while_the_bus_stops_is_seen_through_as_well() -> None:
     store = BusyStore()
-    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60))
+    bus = EventBus(dlq=DeadLetterQueue(store, capture_timeout=60, worker=False))
     publishing = anyio.CancelScope()
 
     @bus.on("job", id="fail")
@@ -253,7 +260,8 @@ async def test_a_cancellation_while_a_retry_waits_keeps_its_attempts(
     store: MemoryStore,
 ) -> None:
     clock = FakeClock()
-    bus = EventBus(dlq=DeadLetterQueue(store, clock=clock), retry=RetryPolicy(attempts=3, delay=10))
+    queue = DeadLetterQueue(store, clock=clock, worker=False)
+    bus = EventBus(dlq=queue, retry=RetryPolicy(attempts=3, delay=10))
 
     @bus.on("job", id="handler")
     async def handler(event: Any) -> None:

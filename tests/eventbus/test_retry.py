@@ -75,11 +75,23 @@ def test_the_budget_and_the_category_decide(
     "options",
     [
         {"attempts": -1},
+        {"attempts": 1_000_001},
+        {"attempts": 3.0},
+        {"attempts": True},
+        {"attempts": "3"},
         {"backoff": "random"},
         {"delay": -1},
         {"delay": float("inf")},
         {"max_delay": float("nan")},
+        {"max_delay": 3.2e8},
+        {"delay": 1e300},
+        {"delay": "1"},
+        {"delay": True},
         {"multiplier": 0.5},
+        {"multiplier": float("nan")},
+        {"multiplier": 1e9},
+        {"multiplier": None},
+        {"jitter": 1},
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_by_name(options: dict[str, Any]) -> None:

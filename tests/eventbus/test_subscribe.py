@@ -222,7 +222,7 @@ def test_listening_to_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"colour": "red"}, TypeError, "unknown option colour; there are: aliases, classify, "),
+        ({"colour": "red"}, TypeError, "unknown option colour; there are: aliases, circuit, classify, "),
         ({"sandbox": None}, TypeError, "unknown option sandbox"),
         ({"max_concurrency": 0}, ValueError, "max_concurrency=0"),
         ({"max_concurrency": 1.5}, ValueError, r"max_concurrency=1\.5"),

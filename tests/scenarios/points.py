@@ -59,9 +59,8 @@ class Points:
 
     def _watch_transactions(self) -> None:
         """Learn what each transaction writes, and when it is about to be committed."""
-        taking_in = batches._TAKING_IN
-        taking_in["accept"] = self._noting(taking_in["accept"], lambda *_: "accept")
-        taking_in["add"] = self._noting(taking_in["add"], lambda *_: "capture")
+        batches.accept = self._noting(batches.accept, lambda *_: "accept")
+        batches.add = self._noting(batches.add, lambda *_: "capture")
         settling.settle = self._noting(settling.settle, settling_what)
         rescuing.rescue = self._noting(rescuing.rescue, lambda *_: "rescue")
         spooling.import_spool = self._noting(spooling.import_spool, lambda *_: "import")

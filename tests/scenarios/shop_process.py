@@ -1,9 +1,9 @@
 """A small shop in a process of its own, which the tests kill, freeze and cut off.
 
-Every key has a publisher that publishes its orders in turn. ``ship`` is durable and ordered, and fails for
-some orders once; ``invoice`` is durable, and fails for some for good; ``notify`` is transient, and fails for
-some. A clerk replays what ``ship`` left behind. Everything is said in the ledger: an order is ``accepted``
-when its publish has returned. At a SIGTERM it publishes nothing any more.
+Every key is a tenant with a publisher of its own, which publishes its orders in turn. ``ship`` is durable and
+ordered, and fails for some orders once; ``invoice`` is durable, and fails for some for good; ``notify`` is
+transient, and fails for some. A clerk replays what ``ship`` left behind. Everything is said in the ledger: an
+order is ``accepted`` when its publish has returned. At a SIGTERM it publishes nothing any more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from points import Points
 from pydantic import BaseModel
 from telling_store import TellingStore
 
-from eventbus import EventBus, EventBusError, TelemetryEvent, current_envelope
+from eventbus import EventBus, EventBusError, RetryPolicy, TelemetryEvent, current_envelope
 from eventbus.clock import SystemClock
 from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, InvalidTransition, LeaseHeld
 
@@ -51,6 +51,10 @@ class Settings:
     """Whether it ends when there is nothing left to do."""
     replays: bool = True
     """Whether a clerk replays what ``ship`` leaves behind."""
+    retry_after: float = 60.0
+    """Seconds after which a failure is tried again."""
+    recovers: bool = False
+    """Whether ``notify`` succeeds when it is tried again."""
     lease: float = 0.6
     max_crashes: int = 1_000
     stall_limit: float = 300.0
@@ -103,6 +107,9 @@ class Shop:
         self.bus = EventBus(
             dlq=DeadLetterQueue(
                 self.store,
+                redelivery=RetryPolicy(
+                    attempts=20, backoff="fixed", delay=settings.retry_after, jitter=False
+                ),
                 lease=settings.lease,
                 poll=0.1,
                 max_crashes=settings.max_crashes,
@@ -144,7 +151,13 @@ class Shop:
         self.ledger.say("ended", "invoice", order.key, order.number)
 
     async def notify(self, order: Order) -> None:
-        if order.number % NOTIFY_FAILS == 0:
+        envelope = current_envelope()
+        assert envelope is not None
+        is_retry = envelope.replay is not None
+        if is_retry:
+            self.ledger.say("retried", "notify", order.key, order.number)
+            self.points.passing("retry.handler")
+        if order.number % NOTIFY_FAILS == 0 and not (is_retry and self.settings.recovers):
             self.ledger.say("failed", "notify", order.key, order.number)
             raise ConnectionError("the mail server does not answer")
         self.ledger.say("ended", "notify", order.key, order.number)
@@ -188,7 +201,7 @@ class Shop:
                 return
             self.ledger.say("trying", "shop", key, number)
             try:
-                receipt = await self.bus.publish(Order(key=key, number=number))
+                receipt = await self.bus.publish(Order(key=key, number=number), tenant=key)
             except EventBusError:
                 self.ledger.say("refused", "shop", key, number)
                 continue
@@ -212,6 +225,7 @@ class Shop:
         left = [
             DeadLetterQuery(state={*begun, "pending", "exhausted"}, handler="ship"),
             DeadLetterQuery(state=begun, handler="invoice"),
+            DeadLetterQuery(state=begun, handler="notify"),  # where a pause has held it back
         ]
         while True:
             spooled = self._spooled()  # asked first: what is spooled no more is in the store

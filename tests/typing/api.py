@@ -15,11 +15,17 @@ from eventbus import (
     CallNext,
     CaptureFailed,
     Category,
+    CircuitPolicy,
+    CircuitState,
+    CircuitStatus,
     Classification,
     ClassifyRule,
     Clock,
+    Control,
+    ControlState,
     Delivery,
     DeliveryResult,
+    DrainInterrupted,
     Envelope,
     EventBus,
     HandlerMetrics,
@@ -27,13 +33,17 @@ from eventbus import (
     Latency,
     Middleware,
     Observer,
+    Paused,
     Receipt,
     ReplayInfo,
     RetryPolicy,
     Route,
+    Scope,
     Subscription,
     SystemClock,
     TelemetryEvent,
+    UnknownEvent,
+    UnknownHandler,
     add_delivery_context,
     annotate,
     classify,
@@ -44,6 +54,7 @@ from eventbus_dlq import (
     DEFAULT_REDELIVERY,
     Attempt,
     CauseRecord,
+    Configuration,
     DeadLetter,
     DeadLetterQuery,
     DeadLetterQueue,
@@ -54,9 +65,11 @@ from eventbus_dlq import (
     MemoryStore,
     Operation,
     Page,
+    Processed,
     Reason,
     Recovery,
     ReplayOutcome,
+    Schedule,
     Stats,
 )
 
@@ -109,6 +122,7 @@ bus = EventBus(
     middleware=middleware,
     observers=observers,
     retry=RetryPolicy(attempts=3, backoff="linear", delay=1, multiplier=2, max_delay=60, jitter=False),
+    classify=rules,
     concurrency="serial",
     queue_size=10,
     overflow="raise",
@@ -133,6 +147,10 @@ bus = EventBus(
     priority=1,
     tags=["billing"],
     classify=rules,
+    redelivery=RetryPolicy(attempts=5, delay=60),
+    circuit=CircuitPolicy(
+        threshold=5, delay=1, multiplier=2, max_delay=60, growth=2, full=32, max_outage=86_400
+    ),
 )
 async def charge(event: OrderPlaced, envelope: Envelope) -> None:
     assert_type(envelope.replay, ReplayInfo | None)
@@ -177,16 +195,56 @@ async def publishing() -> None:
         assert_type(bus.publish_in(object(), "order.placed", {"order_id": 1}, ordering_key=1), Receipt)
         assert_type(await bus.enqueue("order.placed", {"order_id": 1}, tenant="acme"), Receipt)
         await bus.wait_idle()
-        subscription = bus.subscribe("order.*", notify, id="other", timeout=None)
+        subscription = bus.subscribe("order.*", notify, id="other", timeout=None, circuit=False)
         assert_type(subscription, Subscription)
         bus.unsubscribe(subscription)
         bus.upcast("order.placed", 1, lambda data: {**data, "total": "0"})
         assert_type(bus.history, tuple[Receipt, ...])
+        assert_type(bus.circuits(), Mapping[str, CircuitStatus])
+        assert_type(bus.circuits()["x"].state, CircuitState)
+        assert_type(bus.circuits()["x"].next_probe_at, datetime | None)
         try:
             await bus.publish("order.placed", {})
         except CaptureFailed as failed:
             assert_type(failed.errors, tuple[BaseException, ...])
             assert_type(failed.receipt, Receipt | None)
+
+
+async def controlling() -> None:
+    until = datetime.now(UTC)
+    control = await bus.pause("acme", event="order.placed", handler="x", reason="why", by="ann", until=until)
+    assert_type(control, Control)
+    assert_type(control.scope, Scope)
+    assert_type(control.state, ControlState)
+    assert_type(control.until, datetime | None)
+    assert_type(await bus.drain(tenant="acme", reason="why", by="ann", wait=False), Control)
+    assert_type(await bus.resume(tenant="acme", by="ann"), Control | None)
+    assert_type(await bus.resume_all(reason="done"), tuple[Control, ...])
+    assert_type(await bus.controls(), tuple[Control, ...])
+    try:
+        await bus.replay("id")
+    except Paused as paused:
+        assert_type(paused.control, Control | None)
+    except (UnknownEvent, UnknownHandler, DrainInterrupted):
+        pass
+
+
+async def retrying() -> None:
+    policy = RetryPolicy(attempts=5, delay=60, multiplier=5, max_delay=3_600)
+    configuration = await bus.configure(handler="billing.charge", redelivery=policy, by="ann")
+    assert_type(configuration, Configuration)
+    assert_type(configuration.schedules, tuple[Schedule, ...])
+    assert_type(configuration.schedules[0].redelivery, RetryPolicy)
+    assert_type(configuration.automatic_retries, bool)
+    assert_type(await bus.configure(event="order.placed", forget_redelivery=True), Configuration)
+    assert_type(await bus.configure(automatic_retries=False), Configuration)
+    assert_type(await bus.configuration(), Configuration)
+    processed = await bus.process_due(limit=100)
+    assert_type(processed, Processed)
+    assert_type(processed.claimed, int)
+    assert_type(processed.resolved + processed.pending + processed.exhausted + processed.released, int)
+    assert_type(await bus.requeue("id", by="ann", note="fixed the bank"), DeadLetter)
+    assert_type(await bus.requeue_all(DeadLetterQuery(handler="billing.charge"), by="ann"), Operation)
 
 
 async def dead_letters() -> None:

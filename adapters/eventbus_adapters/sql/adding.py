@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbus_adapters.sql.announcing import announce
 from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of, letter_of
-from eventbus_adapters.sql.inserting import TakenIdError, insert, refuse_taken_id, state_in
+from eventbus_adapters.sql.inserting import (
+    TakenIdError,
+    exhausted_of,
+    insert,
+    refuse_taken_id,
+    state_in,
+)
 from eventbus_adapters.sql.loading import row_by_key
+from eventbus_adapters.sql.parking import hold_arrived, hold_back
 from eventbus_dlq import moves
 from eventbus_dlq.letter import CLOSED_STATES, DeadLetter, DeadLetterState
 from eventbus_dlq.store import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from typing import Any
 
     from sqlalchemy import Connection
 
+    from eventbus_adapters.sql.closures import KnownControls
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_adapters.sql.encoding import Value
 
@@ -40,6 +50,7 @@ def add(
         TakenIdError: an id is already taken by the letter of another event or handler.
     """
     fresh = insert(connection, deltas, rows)
+    announce(connection, exhausted_of(rows, fresh))
     if fresh is None:
         return [letter.id for letter in arrived]
     ids: list[str] = []
@@ -54,14 +65,31 @@ def add(
 
 
 def accept(
-    connection: Connection, deltas: Deltas, arrived: Sequence[DeadLetter], rows: list[tuple[Value, ...]]
+    connection: Connection,
+    deltas: Deltas,
+    arrived: Sequence[DeadLetter],
+    rows: list[tuple[Value, ...]],
+    *,
+    known: KnownControls | None = None,
+    now: datetime | None = None,
 ) -> list[Kept]:
     """Keep deliveries that have not run yet; return where each is kept, in order.
+
+    Args:
+        connection: in a transaction.
+        deltas: what is counted.
+        arrived: the deliveries.
+        rows: the row that each of them would be.
+        known: what the store knows of the controls; without it nothing is taken in parked by them.
+        now: when a control must close what arrives parked; None for when that was last changed.
 
     Raises:
         TakenIdError: an id is already taken by the letter of another event or handler.
     """
+    held = hold_back(connection, arrived, rows, known=known, now=now)
     fresh = insert(connection, deltas, rows)
+    if held:
+        hold_arrived(connection, held)
     if fresh is None:
         return [Kept(letter.id, state_in(row)) for letter, row in zip(arrived, rows, strict=True)]
     kept: list[Kept] = []

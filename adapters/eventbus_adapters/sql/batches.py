@@ -158,9 +158,6 @@ def _held_up(job: WriteJob, taken: AbstractSet[Key | str]) -> Any:
     )
 
 
-_TAKING_IN: dict[str, Callable[..., Sequence[Any]]] = {"add": add, "accept": accept}
-
-
 def _locked_by(job: WriteJob) -> tuple[Collection[Key], Collection[str]]:
     """Return the sequences, and the ids of letters, that a job locks."""
     return (lines_of(job.rows), ()) if isinstance(job, Add) else (job.keys, job.ids)
@@ -190,7 +187,11 @@ def _outcomes(connection: Connection, deltas: Deltas, run: list[Add] | Change) -
         return
     letters = [letter for job in run for letter in job.letters]
     rows = [row for job in run for row in job.rows]
-    kept: Sequence[Any] = _TAKING_IN[run[0].verb](connection, deltas, letters, rows)
+    kept: Sequence[Any]
+    if run[0].verb == "add":
+        kept = add(connection, deltas, letters, rows)
+    else:
+        kept = accept(connection, deltas, letters, rows, known=run[0].known)
     end = 0
     for job in run:
         start, end = end, end + len(job.letters)

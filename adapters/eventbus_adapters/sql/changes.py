@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, update
 
 from eventbus_adapters.sql import sequences
+from eventbus_adapters.sql.announcing import announce, exhausted
 from eventbus_adapters.sql.counts import COUNTED
 from eventbus_adapters.sql.encoding import (
     FAILING,
@@ -17,11 +18,12 @@ from eventbus_adapters.sql.encoding import (
     microseconds,
     row_of,
     standing_of,
+    word_of,
 )
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.tables import letters
 from eventbus_dlq import moves
-from eventbus_dlq.letter import OPEN_STATES
+from eventbus_dlq.letter import OPEN_STATES, DeadLetterState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +51,7 @@ def _saving(names: tuple[str, ...]) -> Prepared:
 _DELETE = Prepared(delete(letters).where(letters.c.seq == bindparam("row_seq")), ["row_seq"])
 
 
+_EXHAUSTED = DeadLetterState.EXHAUSTED.value
 _SELDOM_CHANGED = ("live", "fingerprint")
 """Columns of indexes: SQLite writes all indexes again that have to do with them, when they are set."""
 
@@ -65,27 +68,33 @@ class Changes:
         self._deltas = deltas
         self._now_us = None if now is None else microseconds(now)
         self._waiting: dict[Prepared, list[tuple[Any, ...]]] = {}
+        self._exhausted: list[tuple[Any, ...]] = []
         self._left: list[Key] = []
         self._failed: list[Key] = []
 
-    def standing(self, row: Mapping[str, Any], letter: DeadLetter) -> DeadLetter:
+    def standing(self, row: Mapping[str, Any], letter: DeadLetter, *, announces: bool = True) -> DeadLetter:
         """Write where ``letter``, at rest, stands now into its ``row``; return it as it is then.
 
-        Its error and history stay as they are.
+        Its error and history stay as they are. That it is exhausted now is told of, unless it only goes back
+        to being so.
         """
         letter = self._placed(row, letter)
+        if announces:
+            self._note(row, letter)
         self._save(row, STANDING, standing_of(letter, letter.updated_at))
         return letter
 
     def failing(self, row: Mapping[str, Any], letter: DeadLetter) -> DeadLetter:
         """Write where ``letter`` stands now, and how it failed, into its ``row``; return it as it is then."""
         letter = self._placed(row, letter)
+        self._note(row, letter)
         self._save(row, FAILING, failing_of(letter, letter.updated_at))
         return letter
 
     def everything(self, row: Mapping[str, Any], letter: DeadLetter) -> DeadLetter:
         """Write ``letter`` over its ``row``; only its id, event id and handler id stay."""
         letter = self._placed(row, letter)
+        self._note(row, letter)
         after = dict(zip(ROW, row_of(letter, queued_at=letter.updated_at), strict=True))
         self._save(row, EVERYTHING, tuple(after[name] for name in EVERYTHING))
         return letter
@@ -105,10 +114,18 @@ class Changes:
     def write(self) -> None:
         """Write what was gathered, then let the sequences move on."""
         self._flush()
+        if self._exhausted:
+            announce(self._connection, self._exhausted)
         if self._left:
             sequences.promote(self._connection, self._deltas, self._left, self._now_us)
         if self._failed:
             sequences.block(self._connection, self._deltas, self._failed, self._now_us)
+
+    def _note(self, row: Mapping[str, Any], letter: DeadLetter) -> None:
+        """Note that a letter is to be announced, if it has become exhausted."""
+        if letter.state is DeadLetterState.EXHAUSTED and row["state"] != _EXHAUSTED:
+            told = {**row, "reason": word_of(letter.reason)}
+            self._exhausted.append(exhausted(told, microseconds(letter.updated_at)))
 
     def _save(self, row: Mapping[str, Any], names: tuple[str, ...], values: tuple[Any, ...]) -> None:
         after = dict(zip(names, values, strict=True))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eventbus.errors import Paused
 from eventbus_adapters.sql.changes import Changes
+from eventbus_adapters.sql.closures import NOTHING_CLOSED, Closures, KnownControls
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of
-from eventbus_adapters.sql.encoding import microseconds
-from eventbus_adapters.sql.leasing import lease_us, take
-from eventbus_adapters.sql.loading import rows_by_ids, storable, values_by_ids
+from eventbus_adapters.sql.encoding import lease_us, microseconds
+from eventbus_adapters.sql.leasing import take
+from eventbus_adapters.sql.loading import storable, values_by_ids
 from eventbus_adapters.sql.locking import lock_rows
 from eventbus_adapters.sql.plain import COLUMNS, letter_of_values
 from eventbus_adapters.sql.statements import Padded
 from eventbus_dlq import moves
+from eventbus_dlq.closing import is_held, refusal
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
 from eventbus_dlq.letter import DeadLetter, DeadLetterState, check_claim
 from eventbus_dlq.store import Claim, Lease
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
 _STATE, _TOKEN = COLUMNS.index("state"), COLUMNS.index("token")
 _RUNNING = DeadLetterState.RUNNING.value
 
+_LOOK = Padded(
+    """WITH wanted (known_id) AS (VALUES {rows})
+    SELECT {columns}, (SELECT stamp FROM {configuration}) AS stamp
+    FROM wanted CROSS JOIN {letters} WHERE id = known_id {sure}""",
+    row=["TEXT"],
+    columns=", ".join(COLUMNS),
+)
 _BEAT = Padded(
     """WITH wanted (known_id, known_token) AS (VALUES {rows})
     UPDATE {letters} SET lease_us = {clock} + CAST(:lease_us AS BIGINT) WHERE seq IN (
@@ -39,16 +49,22 @@ _BEAT = Padded(
 
 
 def claim(
-    connection: Connection, deltas: Deltas, ids: Sequence[str], *, owner: str, lease: float, now: datetime
+    connection: Connection,
+    deltas: Deltas,
+    ids: Sequence[str],
+    *,
+    owner: str,
+    lease: float,
+    now: datetime,
+    known: KnownControls,
 ) -> list[Claim | Exception]:
     """Take letters for a run; what cannot be claimed has its error in its place."""
-    rows = rows_by_ids(connection, ids)
+    rows, closures = _looked_up(connection, ids, known)
     refused: dict[str, Exception] = {}
     for dead_letter_id, row in rows.items():
         try:
-            letter = understood(row)
-            check_claim(letter.id, letter.state, waits=letter.waits)
-        except (InvalidTransition, LeaseHeld) as error:
+            _check(understood(row), closures, now)
+        except (InvalidTransition, LeaseHeld, Paused) as error:
             # without its traceback, which would keep the row and the connection alive
             refused[dead_letter_id] = error.with_traceback(None)
     wanted = [row for it, row in rows.items() if it not in refused]
@@ -64,6 +80,27 @@ def claim(
         else:
             outcomes.append(DeadLetterNotFound(dead_letter_id))
     return outcomes
+
+
+def _looked_up(
+    connection: Connection, ids: Sequence[str], known: KnownControls
+) -> tuple[dict[str, dict[str, Any]], Closures]:
+    wanted = [(it,) for it in dict.fromkeys(ids) if storable(it, connection)]
+    found = _LOOK.tuples(connection, wanted)
+    closures = known.at(connection, found[0][-1]) if found else NOTHING_CLOSED
+    rows = (dict(zip(COLUMNS, row[:-1], strict=True)) for row in found)
+    return {row["id"]: row for row in rows}, closures
+
+
+def _check(letter: DeadLetter, closures: Closures, now: datetime) -> None:
+    """Let a claim pass, or raise why not."""
+    closing = closures.closing(letter.tenant, letter.event_name, letter.handler_id, now) if closures else None
+    control = None if closing is None else closing.control
+    if is_held(letter):
+        raise refusal(letter.id, control)
+    check_claim(letter.id, letter.state, waits=letter.waits)
+    if control is not None:
+        raise refusal(letter.id, control)
 
 
 def heartbeat(
@@ -89,7 +126,7 @@ def release(connection: Connection, deltas: Deltas, leases: Sequence[Lease], *, 
             continue
         row, letter = found
         before = before_of(row)
-        changes.standing(row, moves.released(letter, before, now=now))
+        changes.standing(row, moves.released(letter, before, now=now), announces=False)
     changes.write()
     return lost
 

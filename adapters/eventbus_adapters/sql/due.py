@@ -1,15 +1,18 @@
-"""``claim_due``: a seek per handler, and for what has failed one per priority; no sort of the backlog."""
+"""``claim_due``: takes what is due, the most urgent first, and parks what is closed on its way there."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import Counter
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple
 
+from eventbus_adapters.sql.closures import Closures, KnownControls, Numbered
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.leasing import take
 from eventbus_adapters.sql.loading import storable
-from eventbus_adapters.sql.statements import Statement
+from eventbus_adapters.sql.locking import share_controls
+from eventbus_adapters.sql.parking import park
+from eventbus_adapters.sql.seeks import Found, seek
 from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
@@ -21,25 +24,24 @@ if TYPE_CHECKING:
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_dlq.store import Claim
 
-PRIORITIES = range(1, 11)
-_ABREAST = 16  # handlers in one statement: SQLite joins at most 500 selects
+MOST_PARKED = 5_000
+"""How many letters one call parks, about."""
 
-_READY = """SELECT * FROM (
-    SELECT seq, state, handler_id, priority, queued_us AS since_us FROM {letters} {ready}
-    WHERE {ready_to_run} AND handler_id = :handler_@
-    ORDER BY priority, queued_us LIMIT :most_@ {skip_locked}
-) AS ready_@"""
-_DUE = """SELECT * FROM (
-    SELECT seq, state, handler_id, priority, retry_us AS since_us FROM {letters} {due}
-    WHERE {pending} AND handler_id = :handler_@ AND priority = # AND waits = 0 AND retry_us <= :now_us
-    ORDER BY retry_us LIMIT :most_@ {skip_locked}
-) AS due_@_#"""
-
-
-_Found: TypeAlias = "tuple[int, str, str, int, int]"
-"""What a seek returns: seq, state, handler id, priority, and since when it is due."""
+_WIDEST, _WIDER = 1_024, 8  # what a seek brings at most that has met what is closed, and how it gets there
 
 _urgency = itemgetter(3, 4, 0)
+
+
+class Due(NamedTuple):
+    """What a look for due letters has brought.
+
+    Attributes:
+        claims: those that were claimed.
+        goes_on: whether so many were parked that the caller should ask again.
+    """
+
+    claims: list[Claim]
+    goes_on: bool
 
 
 def claim_due(
@@ -52,53 +54,112 @@ def claim_due(
     owner: str,
     lease: float,
     now: datetime,
-) -> list[Claim]:
-    """Take what is due for a run, the most urgent first; return at most ``limit``."""
-    handlers = [
-        (it, min(most, limit)) for it, most in wanted.items() if most > 0 and storable(it, connection)
-    ]
+    known: KnownControls,
+) -> Due:
+    """Take what is due for a run, the most urgent first, at most ``limit``; park what is closed."""
+    handlers = {it: min(most, limit) for it, most in wanted.items() if most > 0 and storable(it, connection)}
     sorts = frozenset(states) & {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}
     if limit <= 0 or not handlers or not sorts:
-        return []
-    found: list[_Found] = []
-    start = 0
-    while start < len(handlers):
-        size = min(_ABREAST, 1 << (len(handlers) - start).bit_length() - 1)
-        found += _found(connection, handlers[start : start + size], sorts, microseconds(now))
-        start += size
-    allowed = _allowed(found, dict(handlers))[:limit]
-    rows = [{"seq": seq, "state": state} for seq, state, *_ in allowed]
-    return take(connection, deltas, rows, owner=owner, lease=lease, now=now)
+        return Due([], goes_on=False)
+    search = _Search(connection, deltas, handlers, sorts=sorts, limit=limit, now=now, known=known)
+    rows = [{"seq": seq, "state": state} for seq, state, *_ in search.run()]
+    claims = take(connection, deltas, rows, owner=owner, lease=lease, now=now)
+    return Due(claims, goes_on=search.goes_on)
 
 
-def _found(
-    connection: Connection, handlers: list[tuple[str, int]], sorts: frozenset[DeadLetterState], now_us: int
-) -> list[_Found]:
-    values: dict[str, Any] = {"now_us": now_us}
-    for number, (handler, most) in enumerate(handlers):
-        values[f"handler_{number}"], values[f"most_{number}"] = handler, most
-    return cast("list[_Found]", _seeks(len(handlers), sorts).tuples(connection, **values))
+class _Search:
+    """Looks for what is due, and parks what is closed until none of it hides what is not."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        deltas: Deltas,
+        handlers: dict[str, int],
+        *,
+        sorts: frozenset[DeadLetterState],
+        limit: int,
+        now: datetime,
+        known: KnownControls,
+    ) -> None:
+        self._connection = connection
+        self._deltas = deltas
+        self._handlers = handlers
+        self._sorts = sorts
+        self._limit = limit
+        self._now = now
+        self._now_us = microseconds(now)
+        self._known = known
+        self._widths = dict(handlers)
+        self._left = MOST_PARKED
+        self._left_alone: set[int] = set()
+        self.goes_on = False
+
+    def run(self) -> list[Found]:
+        """Return what is to be claimed, the most urgent first."""
+        named = self._known.closes
+        stamp, found = self._seek(named=named)
+        closures = self._known.at(self._connection, stamp)
+        if found and closures and not named:
+            _, found = self._seek(named=True)
+        allowed, closed = self._allowed(found, closures)
+        if not closed or not share_controls(self._connection):
+            return allowed
+        closures = self._known.current(self._connection)  # now nobody changes them any more
+        while True:
+            allowed, closed = self._allowed(found, closures)
+            parked = self._park(closed)
+            hiding = self._hiding(found, closed)
+            self.goes_on = bool(hiding) and self._left <= 0
+            if not hiding or self.goes_on or not (self._widen(hiding) or parked):
+                return allowed
+            _, found = self._seek(named=True)
+
+    def _seek(self, *, named: bool) -> tuple[str | None, list[Found]]:
+        return seek(self._connection, self._widths, self._sorts, self._now_us, named=named)
+
+    def _allowed(self, found: list[Found], closures: Closures) -> tuple[list[Found], dict[int, Numbered]]:
+        """Return the most urgent, of each handler no more than are wanted, and what is closed before them."""
+        left = dict(self._handlers)
+        allowed: list[Found] = []
+        closed: dict[int, Numbered] = {}
+        for row in sorted(found, key=_urgency):
+            handler = row[2]
+            if left[handler] <= 0:
+                continue
+            control = closures.closing(row[5], row[6], handler, self._now) if closures else None
+            if control is None:
+                left[handler] -= 1
+                allowed.append(row)
+                if len(allowed) == self._limit:
+                    break
+            else:
+                closed[row[0]] = control
+        return allowed, closed
+
+    def _park(self, closed: dict[int, Numbered]) -> set[int]:
+        """Park what is closed, as far as may be within one call; return the rows that were."""
+        going = [it for it in closed if it not in self._left_alone][: self._left]
+        parked = park(self._connection, self._deltas, {it: closed[it] for it in going}, self._now_us)
+        self._left -= len(parked)
+        self._left_alone.update(it for it in going if it not in parked)
+        return parked
+
+    def _hiding(self, found: list[Found], closed: Mapping[int, Numbered]) -> set[str]:
+        """Return the handlers of which there may be more behind what is closed."""
+        brought = Counter(map(_seek_of, found))
+        return {
+            row[2] for row in found if row[0] in closed and brought[_seek_of(row)] >= self._widths[row[2]]
+        }
+
+    def _widen(self, handlers: Collection[str]) -> bool:
+        """Have the seeks for ``handlers`` bring more; return whether they do."""
+        narrow = [it for it in handlers if self._widths[it] < _WIDEST]
+        for handler in narrow:
+            self._widths[handler] = min(_WIDEST, max(self._widths[handler], 16) * _WIDER)
+        return bool(narrow)
 
 
-@lru_cache(maxsize=64)
-def _seeks(handlers: int, sorts: frozenset[DeadLetterState]) -> Statement:
-    arms: list[str] = []
-    for number in range(handlers):
-        if DeadLetterState.ACCEPTED in sorts:
-            arms.append(_READY.replace("@", str(number)))
-        if DeadLetterState.PENDING in sorts:
-            due = _DUE.replace("@", str(number))
-            arms += [due.replace("#", str(priority)) for priority in PRIORITIES]
-    return Statement(" UNION ALL ".join(arms))
-
-
-def _allowed(found: list[_Found], wanted: dict[str, int]) -> list[_Found]:
-    """Return the most urgent first, and of each handler no more than are wanted."""
-    left = dict(wanted)
-    allowed: list[_Found] = []
-    for row in sorted(found, key=_urgency):
-        handler = row[2]
-        if left[handler] > 0:
-            left[handler] -= 1
-            allowed.append(row)
-    return allowed
+def _seek_of(row: Found) -> tuple[str, str, int]:
+    """Return what the seek that has brought a row was for."""
+    _, state, handler, priority, *_ = row
+    return (handler, state, priority if state == DeadLetterState.PENDING else 0)

@@ -52,6 +52,11 @@ def microseconds(moment: datetime) -> int:
     return since.days * _DAY_US + since.seconds * _SECOND_US + since.microseconds
 
 
+def lease_us(lease: float) -> int:
+    """Return how long a lease of ``lease`` seconds is, in microseconds."""
+    return round(lease * _SECOND_US)
+
+
 def row_of(letter: DeadLetter, *, queued_at: datetime | None = None) -> tuple[Value, ...]:
     """Return the columns ``ROW`` of a letter; ``queued_at`` as in :func:`standing_of`, else its creation.
 
@@ -77,7 +82,7 @@ def row_of(letter: DeadLetter, *, queued_at: datetime | None = None) -> tuple[Va
         *standing_of(letter, queued_at or letter.created_at),
         letter.fingerprint,
         *(_NO_FAILURE if error is None else _failure(error)),
-        _policy_text(letter.redelivery),
+        policy_text(letter.redelivery),
         to_json(letter.tags).decode() if letter.tags else "[]",
         to_json(dict(letter.headers)) if letter.headers else b"{}",
         to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
@@ -123,7 +128,7 @@ def failing_of(letter: DeadLetter, queued_at: datetime) -> tuple[Value, ...]:
         *standing_of(letter, queued_at),
         letter.fingerprint,
         *(_NO_FAILURE if error is None else _failure(error)),
-        _policy_text(letter.redelivery),
+        policy_text(letter.redelivery),
         to_json(dict(letter.annotations), fallback=repr) if letter.annotations else b"{}",
         _NO_WIDE_ERROR if error is None else _wide_error(error),
         history_json(letter.history, error) if letter.history else b"[]",
@@ -169,7 +174,8 @@ def _failure(error: ErrorRecord) -> tuple[Value, ...]:
 
 
 @lru_cache(maxsize=256)
-def _policy_text(policy: RetryPolicy) -> str:
+def policy_text(policy: RetryPolicy) -> str:
+    """Return a schedule as it is stored."""
     return to_json(policy).decode()
 
 

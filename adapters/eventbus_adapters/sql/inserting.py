@@ -15,6 +15,7 @@ from eventbus_adapters.sql.postgres.alike import insert_alike, type_of
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import letters
+from eventbus_dlq.closing import HELD_REASONS
 from eventbus_dlq.letter import OPEN_STATES, DeadLetterState, Reason
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ _counted_of = itemgetter(*[ROW.index(name) for name in KEY])
 _delivery_of = itemgetter(ROW.index("event_id"), ROW.index("handler_id"))
 _line_of = itemgetter(ROW.index("handler_id"), ROW.index("ordering_key"))
 _STATES: dict[Value, DeadLetterState] = {str(state): state for state in DeadLetterState}
+_ANNOUNCED = ("id", "event_id", "event_name", "handler_id", "tenant", "reason", "updated_us")
+_announced_of = itemgetter(*[ROW.index(it) for it in _ANNOUNCED])
+_EXHAUSTED = DeadLetterState.EXHAUSTED.value
 _ID = ROW.index("id")
 _ORDERING_KEY = ROW.index("ordering_key")
 _STATE = ROW.index("state")
@@ -73,6 +77,14 @@ _KIND = ROW.index("kind")
 def state_in(row: Row) -> DeadLetterState:
     """Return the state of a row that was inserted."""
     return _STATES[row[_STATE]]
+
+
+def exhausted_of(rows: list[Row], fresh: set[str] | None) -> list[tuple[Value, ...]]:
+    """Return what is announced of the rows of those ids that were inserted, None for all."""
+    exhausted = [row for row in rows if row[_STATE] == _EXHAUSTED]
+    if exhausted and fresh is not None:
+        exhausted = [row for row in _first_of(fresh, rows) if row[_STATE] == _EXHAUSTED]
+    return [_announced_of(row) for row in exhausted]
 
 
 def lines_of(rows: Iterable[Row]) -> set[Key]:
@@ -143,7 +155,17 @@ class _Places:
         return placed
 
 
+def as_accepted(row: Row) -> Row:
+    """Return the row of a delivery that comes parked by a control, as if it had come accepted."""
+    placed = list(row)
+    placed[_STATE], placed[_REASON] = DeadLetterState.ACCEPTED.value, None
+    placed[_LIVE], placed[_QUEUED] = int(row[_KIND] == ""), row[_CREATED]
+    return tuple(placed)
+
+
 def _behind(row: Row, line: Line) -> Row:
+    if row[_STATE] == DeadLetterState.PARKED and row[_REASON] in HELD_REASONS:
+        row = as_accepted(row)
     placed = list(row)
     placed[_WAITS], placed[_QUEUED] = 1, None
     if line.blocked and row[_STATE] == DeadLetterState.ACCEPTED:
@@ -156,8 +178,7 @@ def _as_head(row: Row) -> Row:
     placed = list(row)
     placed[_WAITS] = 0
     if row[_STATE] == DeadLetterState.PARKED and row[_REASON] == Reason.SEQUENCE:
-        placed[_STATE], placed[_REASON] = DeadLetterState.ACCEPTED.value, None
-        placed[_LIVE], placed[_QUEUED] = int(row[_KIND] == ""), row[_CREATED]
+        return as_accepted(tuple(placed))
     return tuple(placed)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from eventbus_adapters.sql.announcing import announce, exhausted
 from eventbus_adapters.sql.counts import COUNTED
 from eventbus_adapters.sql.decoding import BrokenRowError
-from eventbus_adapters.sql.encoding import microseconds
+from eventbus_adapters.sql.encoding import lease_us, microseconds
 from eventbus_adapters.sql.plain import COLUMNS, letter_of_values
 from eventbus_adapters.sql.statements import Padded, Statement
 from eventbus_dlq.claiming import claim_of
-from eventbus_dlq.letter import DeadLetterState
+from eventbus_dlq.letter import DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _LIVE, _KIND = COLUMNS.index("live"), COLUMNS.index("kind")
 _counted_of = itemgetter(*[COLUMNS.index(name) for name in COUNTED])
-_SECOND_US = 1_000_000
 
 _TAKE = Padded(
     """WITH wanted (row_seq) AS (VALUES {rows})
@@ -48,11 +48,6 @@ _SET_ASIDE = Statement(
         lease_owner = NULL, lease_us = NULL
     WHERE seq = :row_seq"""
 )
-
-
-def lease_us(lease: float) -> int:
-    """Return how long a lease of ``lease`` seconds is, in microseconds."""
-    return round(lease * _SECOND_US)
 
 
 def take(
@@ -86,13 +81,14 @@ def take(
         try:
             letter = letter_of_values(values)
         except BrokenRowError:
-            set_aside(connection, deltas, dict(zip(COLUMNS, values, strict=True)))
+            set_aside(connection, deltas, dict(zip(COLUMNS, values, strict=True)), now=now)
             continue
         claims.append(claim_of(letter))
     return claims
 
 
-def set_aside(connection: Connection, deltas: Deltas, row: Mapping[str, Any]) -> None:
+def set_aside(connection: Connection, deltas: Deltas, row: Mapping[str, Any], *, now: datetime) -> None:
     """Make a row that cannot be understood ``exhausted/undecodable``."""
     _SET_ASIDE.run(connection, row_seq=row["seq"])
     deltas.move(row, {**row, "state": DeadLetterState.EXHAUSTED.value})
+    announce(connection, [exhausted({**row, "reason": Reason.UNDECODABLE.value}, microseconds(now))])

@@ -4,6 +4,11 @@ PostgreSQL locks a sequence by an advisory lock, before any of its rows, and row
 Whoever changes where a letter of a sequence stands holds the lock until the commit; so the next one that
 looks at the sequence sees it whole. A transaction takes all its locks at its beginning, in one order for
 all: if each of its jobs took its own, two transactions would soon wait for each other.
+
+The controls have a lock of their own. Whoever changes them, or lets letters go back, holds it alone, as the
+first one and in a transaction that does nothing else. Whoever parks letters shares it, and looks at the
+controls again once it has it: so no letter is parked for a control that is gone. It is never waited for with
+other locks in hand: what cannot be parked now is left where it is, and met again.
 """
 
 from __future__ import annotations
@@ -57,6 +62,25 @@ _LOCK_ROWS = Statement(
     SELECT 1 FROM {letters} WHERE id IN (SELECT known_id FROM wanted) ORDER BY id FOR UPDATE""",
     row=["TEXT"],
 )
+
+
+_CONTROLS = """CAST(1702258030 AS INTEGER),
+    CAST(CAST(CAST('{controls}' AS regclass) AS oid) AS INTEGER)"""
+_LOCK_CONTROLS = Statement(f"SELECT pg_advisory_xact_lock({_CONTROLS})")
+_TRY_CONTROLS = Statement(f"SELECT pg_try_advisory_xact_lock_shared({_CONTROLS}) AS locked")
+
+
+def lock_controls(connection: Connection) -> None:
+    """Keep all others from changing controls, and from parking letters; the first thing in a transaction."""
+    if connection.dialect.name == "postgresql":
+        _LOCK_CONTROLS.run(connection)
+
+
+def share_controls(connection: Connection) -> bool:
+    """Keep all others from changing controls; False when somebody is changing them just now."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(_TRY_CONTROLS.run(connection)[0].locked)
 
 
 def lock(

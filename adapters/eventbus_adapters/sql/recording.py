@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import bindparam, func, null, update
 
+from eventbus_adapters.sql.announcing import announce
 from eventbus_adapters.sql.counts import COUNTED
-from eventbus_adapters.sql.encoding import annotations_json, failure_of, microseconds, word_of
+from eventbus_adapters.sql.encoding import (
+    annotations_json,
+    failure_of,
+    microseconds,
+    policy_text,
+    word_of,
+)
 from eventbus_adapters.sql.histories import added
 from eventbus_adapters.sql.loading import storable
 from eventbus_adapters.sql.prepared import Prepared
@@ -32,15 +39,18 @@ if TYPE_CHECKING:
 Row: TypeAlias = "tuple[Any, ...]"
 
 _FAILURE = ("fingerprint", "error_type", "error_message", "error_code", "kind", "category", "route", "error")
-_NARROW = ("id", "token", "seq", "state_before", "retries", "last_attempt_us", "live", *COUNTED)
+_NARROW = ("id", "token", "seq", "state_before", "retries", "last_attempt_us", "live", "event_id", *COUNTED)
 _WIDE = (*_NARROW, *_FAILURE, "history")
 _counted_of = itemgetter(*[_NARROW.index(name) for name in COUNTED])
 _SORT = slice(COUNTED.index("kind"), COUNTED.index("state") + 1)  # of a failure, and where it stands
 _known_failure_of = itemgetter(*[_WIDE.index(name) for name in _FAILURE])
 _HISTORY = _WIDE.index("history")
 _LIVE = _NARROW.index("live")
+_ANNOUNCED = ("id", "event_id", "event_name", "handler_id", "tenant")
+_announced_of = itemgetter(*[_NARROW.index(it) for it in _ANNOUNCED])
 _STATES = {None, *map(str, DeadLetterState)}
 _ACCEPTED = DeadLetterState.ACCEPTED.value
+_EXHAUSTED = DeadLetterState.EXHAUSTED.value
 
 _SQL = """WITH wanted (known_id, known_token) AS (VALUES {rows})
     SELECT {columns} FROM wanted CROSS JOIN {letters}
@@ -49,7 +59,7 @@ _HELD = Padded(_SQL, row=["TEXT", "BIGINT"], columns=", ".join(_NARROW))
 _HELD_WHOLE = Padded(_SQL, row=["TEXT", "BIGINT"], columns=", ".join(_WIDE))
 
 _STANDING = ("state", "reason", "attempts", "retries", "retry_us", "updated_us", "last_attempt_us")
-_KEPT_WITHOUT = ("acted_by", "note", "annotations")  # what None leaves as it is
+_KEPT_WITHOUT = ("acted_by", "note", "redelivery", "annotations")  # what None leaves as it is
 
 
 def _saving(names: Sequence[str]) -> Prepared:
@@ -65,7 +75,7 @@ def _saving(names: Sequence[str]) -> Prepared:
     )
 
 
-_STOOD = (*_STANDING, "acted_by", "note")
+_STOOD = (*_STANDING, "acted_by", "note", "redelivery")
 _FAILED = (*_STOOD, "annotations", *_FAILURE[1:], "history")
 # Columns of indexes are set where they change: SQLite writes all indexes again that have to do with them.
 _SAVE_STOOD = _saving(_STOOD)
@@ -109,6 +119,7 @@ class _Recorder:
         self._waiting: dict[Prepared, list[Row]] = {}
         self._before: list[Row] = []
         self._after: list[Row] = []
+        self._exhausted: list[Row] = []
         self._done: set[Lease] = set()
 
     def stand(self, row: Row, settlement: Settlement) -> None:
@@ -149,6 +160,7 @@ class _Recorder:
             statement.many(connection, rows)
         self._deltas.take_out(self._before)
         self._deltas.take_in(self._after)
+        announce(connection, self._exhausted)
         return self._done
 
     def _standing(self, row: Row, settlement: Settlement) -> Row | None:
@@ -157,16 +169,18 @@ class _Recorder:
         if not (type(attempts) is type(retries) is int and before in _STATES):
             return None
         given_back = settlement.uncharged and before is not None
+        not_held_against = given_back or (settlement.excused and before is not None)
         return (
             word_of(settlement.state),
             word_of(settlement.reason),
             attempts - given_back + settlement.reruns,
-            retries - (given_back and before != _ACCEPTED),
+            retries - (not_held_against and before != _ACCEPTED),
             None if settlement.retry_at is None else microseconds(settlement.retry_at),
             self._now_us,
             last_attempt_us if settlement.uncharged else self._now_us,
             settlement.acted_by,
             settlement.note,
+            None if settlement.redelivery is None else policy_text(settlement.redelivery),
         )
 
     def _save(self, saving: Prepared, row: Row, values: Row) -> None:
@@ -180,3 +194,5 @@ class _Recorder:
         after[_SORT.stop - 1], after[-2] = standing[0], standing[2]
         self._before.append(before)
         self._after.append(tuple(after))
+        if standing[0] == _EXHAUSTED:
+            self._exhausted.append((*_announced_of(row), standing[1], self._now_us))

@@ -71,11 +71,13 @@ def rescue(
         try:
             letter = checked_letter_of(row)
         except BrokenRowError:
-            set_aside(connection, deltas, row)
+            set_aside(connection, deltas, row, now=now)
             continue
         after = moves.rescued(letter, before_of(row), max_crashes=max_crashes, now=now)
-        save = changes.failing if after.error is not letter.error else changes.standing
-        rescued.append(save(row, after))
+        if after.error is not letter.error:
+            rescued.append(changes.failing(row, after))
+        else:
+            rescued.append(changes.standing(row, after, announces=after.crashes >= max_crashes))
     changes.write()
     return rescued
 

@@ -94,7 +94,7 @@ def _settle(changes: Changes, held: Held, settlement: Settlement, now: datetime)
         changes.remove(row)
         return True
     settled = moves.settled(letter, settlement, before_of(row), now=now)
-    news = (settlement.error, settlement.fingerprint, settlement.annotations)
+    news = (settlement.error, settlement.fingerprint, settlement.annotations, settlement.redelivery)
     if settlement.attempts or any(it is not None for it in news):
         changes.failing(row, settled)
     else:

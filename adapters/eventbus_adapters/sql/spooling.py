@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from eventbus_adapters.sql.closures import KnownControls
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_dlq.store import Spooled
 
@@ -57,6 +58,7 @@ def import_spool(
     start: int,
     end: int,
     now: datetime,
+    known: KnownControls,
 ) -> bool:
     """Carry out writes and move the position from ``start`` to ``end``; False when it is not ``start``."""
     now_us = microseconds(now)
@@ -68,7 +70,7 @@ def import_spool(
         arrived = [write.letter for write in neighbours]
         rows = [row_of(letter) for letter in arrived]
         if verb == "accept":
-            accept(connection, deltas, arrived, rows)
+            accept(connection, deltas, arrived, rows, known=known, now=now)
         else:
             add(connection, deltas, arrived, rows, reopen=False)
     return True

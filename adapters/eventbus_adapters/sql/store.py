@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import PydanticSerializationError
 
@@ -20,25 +19,19 @@ from eventbus_adapters.sql import (
     totals,
     verbs,
 )
-from eventbus_adapters.sql.after_commit import AfterCommit
 from eventbus_adapters.sql.bridge import BlockingWaiter, waiter
+from eventbus_adapters.sql.control_store import SqlControlStore
 from eventbus_adapters.sql.cursor import position_of
 from eventbus_adapters.sql.encoding import row_of
-from eventbus_adapters.sql.running import backend_of
-from eventbus_adapters.sql.work import Add, Change, Read
+from eventbus_adapters.sql.work import Add, Change
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.letter import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
-
     from eventbus_adapters.sql.bridge import Waiter
-    from eventbus_adapters.sql.counts import Deltas
-    from eventbus_adapters.sql.engine import Synchronous
-    from eventbus_adapters.sql.running import Running
     from eventbus_adapters.sql.sessions import Guest
     from eventbus_dlq.letter import DeadLetter, DeadLetterState
     from eventbus_dlq.query import DeadLetterQuery, Page
@@ -55,12 +48,10 @@ if TYPE_CHECKING:
         Spooled,
     )
 
-T = TypeVar("T")
-
 _MAX_LIMIT = 1_000
 
 
-class SqlStore:
+class SqlStore(SqlControlStore):
     """Keeps dead letters in an SQLite file or a PostgreSQL database, which several processes may share.
 
     Writes of all callers are committed together, so that many callers cost little more than one; reads run
@@ -84,55 +75,6 @@ class SqlStore:
         ModuleNotFoundError: a library that the URL needs is not installed.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        synchronous: Synchronous = "FULL",
-        busy_timeout: float = 5.0,
-        timeout: float = 10.0,
-    ) -> None:
-        self._backend = backend_of(url, synchronous=synchronous, busy_timeout=busy_timeout, timeout=timeout)
-        self._database = self._backend.database
-        self._lock = threading.Lock()
-        self._running: Running | None = None
-        self._wake: Callable[[], None] | None = None
-        self._after_commit = AfterCommit(self._tell_of_work)
-
-    def __repr__(self) -> str:
-        return f"SqlStore({str(self._database)!r})"
-
-    @property
-    def judges_leases(self) -> bool:
-        """Whether the database tells by its own clock which leases have run out: PostgreSQL does."""
-        return self._backend.judges_leases
-
-    async def open(self) -> None:
-        """Create what is missing of file and tables, check them, and start the threads.
-
-        Raises:
-            StoreUnavailable: the database cannot be reached or written, or has tables of another version.
-        """
-        if self._running is not None:
-            return
-        started = await self._backend.start()
-        if not self._keep(started):
-            await started.stop()  # another task has opened the store in the meantime
-
-    async def close(self) -> None:
-        """Finish every write that was handed over, then end the threads."""
-        with self._lock:
-            running, self._running = self._running, None
-        if running is not None:
-            await running.stop()
-
-    def on_work(self, wake: Callable[[], None] | None) -> None:
-        """Call ``wake``, from any thread, when PostgreSQL tells that something may have become claimable."""
-        with self._lock:
-            self._wake = wake
-            if self._running is not None:
-                self._running.on_work(wake)
-
     async def accept(self, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
         """Commit deliveries that have not run yet; return where each is kept, in order.
 
@@ -154,7 +96,8 @@ class SqlStore:
     async def accept_in(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
         """Write deliveries in the transaction of an ``AsyncSession``; return where each is kept, in order.
 
-        Nothing of the session's own is flushed. They become visible with its commit; a rollback, of the
+        Nothing of the session's own is flushed. What comes parked by a control is taken in accepted: the
+        claim that meets it parks it. Deliveries become visible with its commit; a rollback, of the
         transaction or of the savepoint that it is in, leaves nothing. On SQLite the session writes from
         then on, and this store and everybody else wait for its end, up to their ``busy_timeout``: keep the
         transaction short. The session itself waits as long as its engine says (``connect_args={"timeout":
@@ -185,7 +128,13 @@ class SqlStore:
     ) -> bool:
         """Carry out writes of a spool file and note its new position; False when it is not ``start``."""
         work = partial(
-            spooling.import_spool, spool_id=spool_id, writes=tuple(writes), start=start, end=end, now=now
+            spooling.import_spool,
+            spool_id=spool_id,
+            writes=tuple(writes),
+            start=start,
+            end=end,
+            now=now,
+            known=self._known,
         )
         keys = [
             (it.letter.handler_id, it.letter.ordering_key)
@@ -216,7 +165,7 @@ class SqlStore:
 
     async def stats(self, *, now: datetime, tenants: Collection[str] | None = None) -> Stats:
         """Return the totals, of all letters or of those of ``tenants``, without reading a letter."""
-        return await self._read(partial(totals.stats, now=now, tenants=tenants))
+        return await self._read(partial(totals.stats, now=now, tenants=tenants, known=self._known))
 
     async def blocked(self, handlers: Collection[str]) -> frozenset[SequenceKey]:
         """Return the sequences of ``handlers`` that have open letters."""
@@ -227,7 +176,9 @@ class SqlStore:
         self, dead_letter_ids: Sequence[str], *, owner: str, lease: float, now: datetime
     ) -> Sequence[Claim | Exception]:
         """Take letters for a run; what cannot be claimed has its error in its place."""
-        work = partial(claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now)
+        work = partial(
+            claims.claim, ids=tuple(dead_letter_ids), owner=owner, lease=lease, now=now, known=self._known
+        )
         return await self._change(work, lambda: f"claim {dead_letter_ids}", alone=dead_letter_ids)
 
     async def claim_due(
@@ -240,7 +191,7 @@ class SqlStore:
         lease: float,
         now: datetime,
     ) -> Sequence[Claim]:
-        """Take what is due for a run, the most urgent first; return at most ``limit``."""
+        """Take what is due for a run, the most urgent first; park some 5,000 of what is closed."""
         work = partial(
             due.claim_due,
             wanted=dict(wanted),
@@ -249,8 +200,13 @@ class SqlStore:
             owner=owner,
             lease=lease,
             now=now,
+            known=self._known,
         )
-        return await self._change(work, lambda: f"claim what is due of {sorted(wanted)}")
+        found = await self._change(work, lambda: f"claim what is due of {sorted(wanted)}")
+        wake = self._wake
+        if found.goes_on and wake is not None:
+            wake()
+        return found.claims
 
     def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
         """Extend leases to ``lease`` seconds from now; return those that are lost. It blocks."""
@@ -353,44 +309,7 @@ class SqlStore:
         except PydanticSerializationError as error:
             raise self._unfit(letters, error) from error
         waiting: Waiter[Sequence[Any]] = waiter(partial(_adding, letters))
-        running.write(Add(letters, rows, waiting, verb))
-        return await waiting.wait()
-
-    def _keep(self, started: Running) -> bool:
-        with self._lock:
-            if self._running is not None:
-                return False
-            started.on_work(self._wake)
-            self._running = started
-            return True
-
-    def _opened(self) -> Running:
-        running = self._running
-        if running is None:
-            raise StoreUnavailable(
-                f"the dead-letter store {self._database} is not open; await its open() first", retryable=False
-            )
-        return running
-
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        running = self._opened()
-        waiting: Waiter[T] = waiter()
-        running.read(Read(work, waiting))
-        return await waiting.wait()
-
-    async def _change(
-        self,
-        work: Callable[[Connection, Deltas], T],
-        about: Callable[[], str],
-        *,
-        ids: Collection[str] = (),
-        alone: Collection[str] = (),
-        keys: Collection[tuple[str, str]] = (),
-        divisible: bool = False,
-    ) -> T:
-        running = self._opened()
-        waiting: Waiter[T] = waiter(about)
-        running.write(Change(work, waiting, ids=ids, alone=alone, keys=keys, divisible=divisible))
+        running.write(Add(letters, rows, waiting, verb, self._known))
         return await waiting.wait()
 
     def _guest(self, deliveries: Sequence[DeadLetter]) -> Guest:
@@ -402,13 +321,6 @@ class SqlStore:
         except PydanticSerializationError as error:
             raise self._unfit(deliveries, error) from error
         return Guest(deliveries, rows, home=home, after_commit=self._after_commit)
-
-    def _tell_of_work(self) -> None:
-        wake, running = self._wake, self._running
-        if wake is not None:
-            wake()
-        if running is not None:
-            running.tell()
 
     def _unfit(self, letters: Sequence[DeadLetter], error: Exception) -> StoreUnavailable:
         return StoreUnavailable(

@@ -25,7 +25,7 @@ from sqlalchemy import (
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of the tables below; a database says its own in ``eventbus_meta``."""
 
 _row_number = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is SQLite's own row number
@@ -96,7 +96,8 @@ letters = Table(
     # Listings and their cursors are ordered by it: a text written by hand would have no place in them.
     CheckConstraint("typeof(created_us) = 'integer'").ddl_if(dialect="sqlite"),
 )
-"""One row per letter. ``state_before`` is what a release restores.
+"""One row per letter. ``state_before`` is what a release restores, or the end of the control that
+has parked it.
 
 ``live`` is 1 while a delivery that has never failed is accepted or running, else 0: the indexes for
 listings leave live rows out, because most of them come and go within a moment. ``waits`` is 1 while an
@@ -109,6 +110,7 @@ LIVE = text("live = 1")
 PENDING = text("state = 'pending'")
 READY_TO_RUN = text("state = 'accepted' AND waits = 0")
 RUNNING = text("state = 'running'")
+HELD = text("state = 'parked' AND reason IN ('paused', 'draining')")
 IN_SEQUENCE = text(
     "ordering_key IS NOT NULL AND state IN ('accepted', 'running', 'pending', 'exhausted', 'parked')"
 )
@@ -220,3 +222,94 @@ spools = Table(
     Column("imported_us", BigInteger, nullable=False),
 )
 """Up to which byte each spool file was imported."""
+
+configuration = Table(
+    "eventbus_configuration",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("stamp", Text, nullable=False),
+    Column("automatic_retries", Integer, nullable=False),
+)
+"""One row, number 1, once operators have set anything.
+
+``version`` rises with every change of controls, schedules and switch. ``stamp`` is another one then, that
+never was: what a transaction has read that was rolled back can be told from what came to be instead.
+"""
+
+REOPENED = text("state = 'reopened'")
+
+controls = Table(
+    "eventbus_controls",
+    metadata,
+    Column("number", _row_number, primary_key=True, autoincrement=False),
+    Column("scope", Text, nullable=False, unique=True),
+    Column("tenant", Text),
+    Column("event_name", Text),
+    Column("handler_id", Text),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger),
+    Column("drained_us", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    Index("eventbus_controls_reopened", "number", sqlite_where=REOPENED, postgresql_where=REOPENED),
+    Index("eventbus_controls_until", "until_us"),
+)
+"""The scopes that are closed (``scope`` is its three names in JSON), each with a number of its own.
+
+One that was opened is gone; only while letters are left that it has parked its row stays, ``reopened``.
+"""
+
+control_acks = Table(
+    "eventbus_control_acks",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("process_id", Text, primary_key=True),
+)
+"""Which processes run nothing any more of the draining control of a version; no two have the same."""
+
+parked = Table(
+    "eventbus_parked",
+    metadata,
+    Column("letter_seq", _row_number, primary_key=True, autoincrement=False),
+    Column("control", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index("eventbus_parked_control", "control", "created_us", "letter_seq"),
+)
+"""Which control has parked which letter, by the number of its row.
+
+A letter that leaves ``parked`` in another way, or is deleted, leaves its row here behind. That means nothing:
+who looks at it looks at the letter too.
+"""
+
+schedules = Table(
+    "eventbus_schedules",
+    metadata,
+    Column("seq", _row_number, primary_key=True),
+    Column("scope", Text, nullable=False, unique=True),
+    Column("handler_id", Text),
+    Column("event_name", Text),
+    Column("redelivery", Text, nullable=False),
+    Column("set_by", Text),
+    Column("since_us", BigInteger, nullable=False),
+)
+"""The redelivery schedules that were set at run time; ``scope`` is handler and event in JSON."""
+
+announcements = Table(
+    "eventbus_announcements",
+    metadata,
+    Column("seq", _row_number, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("dead_letter_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("handler_id", Text, nullable=False),
+    Column("tenant", Text),
+    Column("reason", Text),
+    Column("at_us", BigInteger, nullable=False),
+    Column("owner", Text),
+    Column("lease_us", BigInteger),
+)
+"""The letters that have become exhausted and were not told of; who tells of one has it for a while."""

@@ -26,6 +26,7 @@ from eventbus_adapters.sql.tables import (
     counts,
     letters,
 )
+from eventbus_dlq.closing import closed_scopes
 from eventbus_dlq.letter import OPEN_STATES, DeadLetterState
 from eventbus_dlq.stats import Recovery, Stats
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection, Row, Select, TextClause
+
+    from eventbus_adapters.sql.closures import KnownControls
 
 _OPEN = sorted(state.value for state in OPEN_STATES)
 _OF_TENANTS, _OF_THE_REST = KEY[:1], KEY[1:]  # there are many tenants, and few of the rest
@@ -46,7 +49,9 @@ _PRIORITIES = range(1, 11)
 _SECOND_US = 1_000_000
 
 
-def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | None) -> Stats:
+def stats(
+    connection: Connection, *, now: datetime, tenants: Collection[str] | None, known: KnownControls
+) -> Stats:
     """Return the totals, of all letters or of those of ``tenants``."""
     own = None if tenants is None else sorted({it for it in tenants if storable(it, connection)})
     of_tenants = _counted(connection, own, _OF_TENANTS)
@@ -58,6 +63,7 @@ def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | N
     failed, live = _apart(still_open)
     waiting = sorted({row.handler_id for row in still_open if row.state == DeadLetterState.PENDING})
     oldest, newest = _open_ends(connection, own, failed, live)
+    paused, draining = closed_scopes(known.current(connection).controls, now, tenants)
     return Stats(
         total=total,
         by_state=by_state,
@@ -79,6 +85,8 @@ def stats(connection: Connection, *, now: datetime, tenants: Collection[str] | N
             recovered=by_state.get(DeadLetterState.RESOLVED, 0),
             abandoned=by_state.get(DeadLetterState.DISCARDED, 0) + by_state.get(DeadLetterState.ARCHIVED, 0),
         ),
+        paused=paused,
+        draining=draining,
     )
 
 

@@ -50,7 +50,7 @@ def change(
     check_verb(verb, letter.id, letter.state)
     changes = Changes(connection, deltas, now=now)
     after = moves.changed(letter, verb, now=now, by=by, note=note, until=until)
-    after = changes.standing(row, after)
+    after = changes.standing(row, after, announces=False)
     changes.write()
     return after
 

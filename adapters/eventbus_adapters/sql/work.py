@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.bridge import Answered
+    from eventbus_adapters.sql.closures import KnownControls
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_adapters.sql.encoding import Value
     from eventbus_dlq.letter import DeadLetter
@@ -37,7 +38,7 @@ class Change:
     the work that waits. The letters of ``ids``, with their sequences, and the sequences of ``keys`` are
     locked before: no other transaction changes them meanwhile. So are the letters of ``alone``, without their
     sequences. What is ``divisible`` is not kept waiting for those of another transaction, but refused with
-    ``StoreLocked``.
+    ``StoreLocked``. What changes controls has, on PostgreSQL, a transaction ``apart`` from all else.
     """
 
     work: Callable[[Connection, Deltas], Any]
@@ -47,16 +48,21 @@ class Change:
     alone: Collection[str] = ()
     keys: Collection[tuple[str, str]] = ()
     divisible: bool = False
+    apart: bool = False
 
 
 @dataclass(slots=True)
 class Add:
-    """Letters to be added, or accepted; neighbours are inserted by one statement."""
+    """Letters to be added, or accepted; neighbours are inserted by one statement.
+
+    Those that come parked by a control are looked up in the ``known`` ones.
+    """
 
     letters: Sequence[DeadLetter]
     rows: Sequence[tuple[Value, ...]]
     waiter: Answered[Any]
     verb: Literal["add", "accept"] = "add"
+    known: KnownControls | None = None
 
 
 @dataclass(frozen=True, slots=True)

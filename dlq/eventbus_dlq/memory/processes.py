@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from eventbus_dlq.memory.announcements import Announcements
     from eventbus_dlq.memory.rows import Row, Rows
     from eventbus_dlq.store import Process
 
@@ -49,13 +50,15 @@ class Processes:
         return announced is not None and announced >= since
 
 
-def exhaust_unhandled(rows: Rows, processes: Processes, *, since: datetime, now: datetime) -> Sequence[str]:
+def exhaust_unhandled(
+    rows: Rows, processes: Processes, announcements: Announcements, *, since: datetime, now: datetime
+) -> Sequence[str]:
     """Give up the deliveries that nobody has had a handler for; return the ids of at most 1,000."""
     processes.forget(before=since)
     orphans = [row for row in rows.claimable() if _is_orphan(row, processes, since)]
     orphans.sort(key=lambda row: row.position.number)
     for row in orphans[:_AT_A_TIME]:
-        rows.put(moves.unhandled(row.letter, now=now), now=now)
+        announcements.note(rows.put(moves.unhandled(row.letter, now=now), now=now).letter, at=now)
     return [row.letter.id for row in orphans[:_AT_A_TIME]]
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from eventbus_dlq.closing import is_held
 from eventbus_dlq.errors import DeadLetterNotFound
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
 from eventbus_dlq.memory.sequences import Line, is_open, sequence_of
 from eventbus_dlq.moves import as_follower, as_head, held_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eventbus_dlq.store import Order, SequenceKey
 
@@ -38,7 +39,8 @@ class Row:
     Attributes:
         letter: the letter.
         position: its place in listings; its number is its place in a sequence.
-        before: the state that a release restores; None when it arrived running, or is at rest.
+        before: the state that a release restores, or a control that opens; None when it arrived running,
+            or is at rest.
         queued_at: since when it has been accepted and claimable; None while it is not.
     """
 
@@ -57,6 +59,7 @@ class Rows:
         self._order: list[Position] = []
         self._numbers = itertools.count()
         self._claimable: dict[str, None] = {}
+        self._held: dict[str, None] = {}
         self._lines: dict[SequenceKey, Line] = {}
 
     def __iter__(self) -> Iterator[Row]:
@@ -81,6 +84,10 @@ class Rows:
     def claimable(self) -> Iterable[Row]:
         """Return what is accepted or pending and does not wait."""
         return [self._rows[it] for it in self._claimable]
+
+    def held(self) -> Sequence[Row]:
+        """Return what controls have parked, the oldest first."""
+        return sorted((self._rows[it] for it in self._held), key=lambda row: row.position)
 
     def sequences(self) -> Iterable[SequenceKey]:
         """Return the sequences that have open letters."""
@@ -108,6 +115,7 @@ class Rows:
         del self._id_of[delivery_of(letter)]
         del self._order[bisect_left(self._order, row.position)]
         self._claimable.pop(letter.id, None)
+        self._held.pop(letter.id, None)
         key = sequence_of(letter)
         if key is not None and is_open(letter):
             line = self._lines[key]
@@ -152,6 +160,10 @@ class Rows:
             self._claimable[letter.id] = None
         else:
             self._claimable.pop(letter.id, None)
+        if is_held(letter):
+            self._held[letter.id] = None
+        else:
+            self._held.pop(letter.id, None)
         key = sequence_of(letter)
         if key is not None and is_open(letter):
             self._lines[key].note(letter, row.before)

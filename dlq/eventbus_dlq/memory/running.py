@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from eventbus_dlq import moves
+from eventbus_dlq import closing, moves
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition, LeaseHeld
 from eventbus_dlq.letter import DeadLetterState, check_claim
+from eventbus_dlq.memory import parking
 from eventbus_dlq.memory.rows import Row, Rows, detached
 from eventbus_dlq.store import Claim, Lease, Leased
 
@@ -16,23 +17,33 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventbus_dlq.letter import DeadLetter
+    from eventbus_dlq.memory.announcements import Announcements
+    from eventbus_dlq.memory.controls import Controls
     from eventbus_dlq.store import Settlement
 
 
-def claim(rows: Rows, dead_letter_id: str, *, owner: str, lease: float, now: datetime) -> Claim | Exception:
+def claim(
+    rows: Rows, controls: Controls, dead_letter_id: str, *, owner: str, lease: float, now: datetime
+) -> Claim | Exception:
     """Take one letter for a run, or return why not."""
     row = rows.find(dead_letter_id)
     if row is None:
         return DeadLetterNotFound(dead_letter_id)
+    control = controls.closed_by(row.letter, now)
+    if closing.is_held(row.letter):
+        return closing.refusal(dead_letter_id, control)
     try:
         check_claim(dead_letter_id, row.letter.state, waits=row.letter.waits)
     except (LeaseHeld, InvalidTransition) as error:
         return error
+    if control is not None:
+        return closing.refusal(dead_letter_id, control)
     return _taken(rows, row, owner=owner, lease=lease, now=now)
 
 
 def claim_due(
     rows: Rows,
+    controls: Controls,
     wanted: Mapping[str, int],
     *,
     states: Collection[DeadLetterState],
@@ -41,7 +52,7 @@ def claim_due(
     lease: float,
     now: datetime,
 ) -> Sequence[Claim]:
-    """Take what is due for a run, the most urgent first, within the limits."""
+    """Take what is due for a run, the most urgent first, within the limits; park what is closed."""
     due = [(since, row) for row in rows.claimable() if (since := _due_since(row, states, now)) is not None]
     due.sort(key=lambda it: (it[1].letter.priority, it[0], it[1].position.number))
     left = dict(wanted)
@@ -50,7 +61,7 @@ def claim_due(
         if len(claims) >= limit:
             break
         handler_id = row.letter.handler_id
-        if left.get(handler_id, 0) > 0:
+        if left.get(handler_id, 0) > 0 and not parking.park_if_closed(rows, controls, row, now=now):
             left[handler_id] -= 1
             claims.append(_taken(rows, row, owner=owner, lease=lease, now=now))
     return claims
@@ -80,7 +91,7 @@ def extend(rows: Rows, lease: Lease, *, until: datetime) -> bool:
     return row is not None
 
 
-def settle(rows: Rows, settlement: Settlement, *, now: datetime) -> bool:
+def settle(rows: Rows, announcements: Announcements, settlement: Settlement, *, now: datetime) -> bool:
     """Record how a run ended; return False, and change nothing, when the lease is lost."""
     row = _owned(rows, settlement.lease)
     if row is None:
@@ -90,7 +101,7 @@ def settle(rows: Rows, settlement: Settlement, *, now: datetime) -> bool:
         rows.put(letter, now=now)
         rows.remove(rows[letter.id])
     else:
-        rows.put(letter, now=now)
+        announcements.note(rows.put(letter, now=now).letter, at=now)
     return True
 
 
@@ -116,15 +127,20 @@ def leased(rows: Rows) -> Sequence[Leased]:
     return [seen for letter in running if (seen := _as_leased(letter)) is not None]
 
 
-def rescue(rows: Rows, seen: Leased, *, max_crashes: int, now: datetime) -> DeadLetter | None:
+def rescue(
+    rows: Rows, announcements: Announcements, seen: Leased, *, max_crashes: int, now: datetime
+) -> DeadLetter | None:
     """Take a letter back from an owner that has died; None when it is not as it was ``seen``."""
     row = rows.find(seen.dead_letter_id)
     if row is None or row.letter.state is not DeadLetterState.RUNNING:
         return None
     if (row.letter.token, row.letter.lease_until) != (seen.token, seen.lease_until):
         return None
-    letter = moves.rescued(row.letter, row.before, max_crashes=max_crashes, now=now)
-    return detached(rows.put(letter, now=now).letter)
+    rescued = moves.rescued(row.letter, row.before, max_crashes=max_crashes, now=now)
+    letter = rows.put(rescued, now=now).letter
+    if letter.crashes >= max_crashes:
+        announcements.note(letter, at=now)
+    return detached(letter)
 
 
 def _as_leased(letter: DeadLetter) -> Leased | None:

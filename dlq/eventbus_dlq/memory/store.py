@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eventbus_dlq import moves
+from eventbus_dlq import closing, moves
 from eventbus_dlq.errors import InvalidSession
 from eventbus_dlq.letter import Verb, check_verb
 from eventbus_dlq.memory import listing, running, taking_in
-from eventbus_dlq.memory.processes import Processes, exhaust_unhandled
-from eventbus_dlq.memory.rows import Rows, detached
+from eventbus_dlq.memory.control_store import MemoryControlStore
+from eventbus_dlq.memory.processes import exhaust_unhandled
+from eventbus_dlq.memory.rows import detached
 from eventbus_dlq.recount import recount
 from eventbus_dlq.store import SequenceKey
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from eventbus_dlq.store import Claim, Kept, Lease, Leased, Order, Process, Settlement, Spooled
 
 
-class MemoryStore:
+class MemoryStore(MemoryControlStore):
     """Keeps deliveries and dead letters in this process: for tests, and as the reference for other stores.
 
     It does no I/O and nothing survives the process, so a bus in production wants another one.
@@ -34,9 +35,7 @@ class MemoryStore:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rows = Rows()
-        self._processes = Processes()
+        super().__init__()
         self._spools: dict[str, int] = {}
 
     @property
@@ -63,7 +62,7 @@ class MemoryStore:
         """
         with self._lock:
             taking_in.refuse_taken_ids(self._rows, deliveries)
-            return [taking_in.accept(self._rows, it) for it in deliveries]
+            return [taking_in.accept(self._rows, self._controls, it, now=it.updated_at) for it in deliveries]
 
     async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
         """Keep new letters; return the ids under which they are kept, in order.
@@ -73,7 +72,7 @@ class MemoryStore:
         """
         with self._lock:
             taking_in.refuse_taken_ids(self._rows, letters)
-            return [taking_in.add(self._rows, it) for it in letters]
+            return [taking_in.add(self._rows, self._announcements, it) for it in letters]
 
     async def spool_position(self, spool_id: str) -> int:
         """Return up to which byte a spool was imported; 0 for one that is not known."""
@@ -92,7 +91,7 @@ class MemoryStore:
             if self._spools.get(spool_id, 0) != start:
                 return False
             taking_in.refuse_taken_ids(self._rows, [it.letter for it in writes])
-            taking_in.import_writes(self._rows, writes)
+            taking_in.import_writes(self._rows, self._controls, self._announcements, writes, now=now)
             self._spools[spool_id] = end
             return True
 
@@ -137,7 +136,10 @@ class MemoryStore:
         """Return the totals, counted anew over all letters or those of ``tenants``."""
         with self._lock:
             letters = [row.letter for row in self._rows]
-        return recount([it for it in letters if tenants is None or it.tenant in tenants], now)
+            controls = self._controls.all
+        stats = recount([it for it in letters if tenants is None or it.tenant in tenants], now)
+        paused, draining = closing.closed_scopes(controls, now, tenants)
+        return replace(stats, paused=paused, draining=draining)
 
     async def blocked(self, handlers: Collection[str]) -> frozenset[SequenceKey]:
         """Return the sequences of ``handlers`` that have open letters."""
@@ -152,7 +154,8 @@ class MemoryStore:
         """Take letters for a run; what cannot be claimed has its error in its place."""
         with self._lock:
             return [
-                running.claim(self._rows, it, owner=owner, lease=lease, now=now) for it in dead_letter_ids
+                running.claim(self._rows, self._controls, it, owner=owner, lease=lease, now=now)
+                for it in dead_letter_ids
             ]
 
     async def claim_due(
@@ -165,10 +168,17 @@ class MemoryStore:
         lease: float,
         now: datetime,
     ) -> Sequence[Claim]:
-        """Take what is due for a run, the most urgent first; at most ``limit``."""
+        """Take what is due for a run, the most urgent first; at most ``limit``; park what is closed."""
         with self._lock:
             return running.claim_due(
-                self._rows, wanted, states=states, limit=limit, owner=owner, lease=lease, now=now
+                self._rows,
+                self._controls,
+                wanted,
+                states=states,
+                limit=limit,
+                owner=owner,
+                lease=lease,
+                now=now,
             )
 
     def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
@@ -180,7 +190,11 @@ class MemoryStore:
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> Sequence[Lease]:
         """Record how claimed runs ended; return the leases that were lost."""
         with self._lock:
-            return [it.lease for it in settlements if not running.settle(self._rows, it, now=now)]
+            return [
+                it.lease
+                for it in settlements
+                if not running.settle(self._rows, self._announcements, it, now=now)
+            ]
 
     async def release(self, leases: Sequence[Lease], *, now: datetime) -> Sequence[Lease]:
         """Give claimed letters back to the state before, uncharged; return the lost leases."""
@@ -198,7 +212,10 @@ class MemoryStore:
     ) -> Sequence[DeadLetter]:
         """Take letters back whose token and lease are as they were seen; return them as they are then."""
         with self._lock:
-            taken = [running.rescue(self._rows, it, max_crashes=max_crashes, now=now) for it in leased]
+            taken = [
+                running.rescue(self._rows, self._announcements, it, max_crashes=max_crashes, now=now)
+                for it in leased
+            ]
         return [letter for letter in taken if letter is not None]
 
     # -- the processes that share the store
@@ -221,7 +238,7 @@ class MemoryStore:
     async def exhaust_unhandled(self, *, since: datetime, now: datetime) -> Sequence[str]:
         """Give up deliveries whose handler nobody has announced ``since`` then; return their ids."""
         with self._lock:
-            return exhaust_unhandled(self._rows, self._processes, since=since, now=now)
+            return exhaust_unhandled(self._rows, self._processes, self._announcements, since=since, now=now)
 
     # -- deciding by hand
 

@@ -1,17 +1,16 @@
 """What kind of failure an exception is: ``classify(exception)``.
 
-The user's own rules are asked first, then the exception's type, then its explicit cause.
+Evidence counts in this order: the user's own rules; the exception's type, by qualified name along its MRO;
+structured attributes such as an HTTP status, a SQLSTATE or an error number; a class name that tells by
+itself; the explicit cause; and only last words in the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Sequence
 
 from eventbus.classify.kinds import CATEGORY_OF, ROUTE_OF, Category, Classification, Kind, Route
-from eventbus.classify.types import kind_of_type
-from eventbus.groups import cause_of
-from eventbus.log import Log
+from eventbus.classify.rules import ClassifyRule, ask_rules
 
 __all__ = [
     "CATEGORY_OF",
@@ -22,52 +21,41 @@ __all__ = [
     "Kind",
     "Route",
     "classify",
+    "code_of",
 ]
 
-ClassifyRule: TypeAlias = Callable[[BaseException], Classification | Kind | None]
-"""A user's own rule: return what the exception is, or None to leave it to the next rule."""
-
-_MAX_CAUSES = 8
-_OF_KIND = {kind: Classification(kind) for kind in Kind}
-_UNKNOWN = _OF_KIND[Kind.UNKNOWN]
-
-_log = Log()
+_UNKNOWN = Classification(Kind.UNKNOWN)
 
 
 def classify(exception: BaseException, rules: Sequence[ClassifyRule] = ()) -> Classification:
     """Tell what kind of failure ``exception`` is. Never raises, whatever the exception does.
 
-    ``rules`` come first, in order; one that raises is logged and passed over. An explicit cause
-    (``raise AppError from ReadTimeout``) tells when the outer exception's type does not.
+    ``rules`` come first, in order; one that raises or answers nonsense is logged and passed over.
+    ``retry_after`` is what the failing side asked us to wait, in seconds, at most a day.
+
+    A group is transient only when all its members are; with a permanent one it is what that is.
     """
-    for rule in rules:
-        answer = _ask(rule, exception)
+    if rules:
+        answer = ask_rules(rules, exception)
         if answer is not None:
             return answer
-    current: BaseException | None = exception
-    for _ in range(_MAX_CAUSES):
-        if current is None:
-            break
-        kind = _kind_of(current)
-        if kind is not None:
-            return _OF_KIND[kind]
-        current = cause_of(current)
-    return _UNKNOWN
+    from eventbus.classify.judging import judge  # the tables are loaded with the first failure
 
-
-def _kind_of(exception: BaseException) -> Kind | None:
     try:
-        return kind_of_type(cast("Hashable", type(exception)))
-    except Exception:  # a class is anybody's code too: its metaclass may have a hash that raises
-        return None
+        return judge(exception)
+    except BaseException:  # an exception is anybody's code, and its failure must be kept whatever it does
+        return _UNKNOWN
 
 
-def _ask(rule: ClassifyRule, exception: BaseException) -> Classification | None:
+def code_of(exception: BaseException) -> str | None:
+    """Return the code that ``exception`` carries, as text of at most 64 characters; None without one.
+
+    That is a SQLSTATE, an HTTP status, an error number or a code in words: what classification reads too,
+    of the exception or of the one that it was made of. Never raises.
+    """
+    from eventbus.classify.codes import code_along
+
     try:
-        answer = rule(exception)
-        if answer is None or isinstance(answer, Classification):
-            return answer
-        return Classification(Kind(answer))
-    except Exception:
-        _log.exception("classify.rule_failed", rule=repr(rule))
+        return code_along(exception)
+    except BaseException:
         return None

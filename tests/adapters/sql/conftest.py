@@ -8,8 +8,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.adapters.sql.places import Place, place_of
+from tests.adapters.sql.tracing import traced
 
 from eventbus_adapters.sql import SqlStore
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Give a database without any tables."""
+    with place_of(request.param, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -30,3 +39,10 @@ def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
     """Connect as somebody else; every statement commits by itself."""
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         yield connection
+
+
+@pytest.fixture
+def statements(store: SqlStore) -> Iterator[list[str]]:
+    """Every statement that the writer runs, as SQLite itself tells of it, with its parameters in it."""
+    with traced(store) as seen:
+        yield seen

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -61,6 +61,15 @@ class Place:
         """Do something in a transaction that is committed; also where an event loop runs."""
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(in_transaction, self.url, lambda it, _: work(it), create=True).result()
+
+
+def rows_of(place: Place, table: str = "eventbus_dead_letters") -> list[dict[str, Any]]:
+    """Return the rows of a table, in the order of its first column."""
+    return place.run(
+        lambda connection: [
+            dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY 1"))
+        ]
+    )
 
 
 def begin_for_savepoints(engine: Engine) -> None:

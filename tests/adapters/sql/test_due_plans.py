@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
 
-import pytest
 from letters import NOW, after, build_delivery, build_letter
-from sqlalchemy import event
+from tests.adapters.sql.tracing import plans_of
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_adapters.sql.running import OnSqlite
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.store import Settlement
 
 BOTH = {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}
 HANDLER = "billing.charge"
-
-
-@pytest.fixture
-def statements(store: SqlStore) -> Iterator[list[str]]:
-    """Every statement that the writer runs, as SQLite itself tells of it, with its parameters in it."""
-    seen: list[str] = []
-    assert isinstance(store._running, OnSqlite)
-    engine = store._database._engines["write"]  # type: ignore[attr-defined]  # it is an SQLite file
-
-    def note(statement: str) -> None:
-        if not statement.startswith(("BEGIN", "COMMIT", "PRAGMA")):
-            seen.append(statement)
-
-    def trace(connection: sqlite3.Connection, _: Any) -> None:
-        connection.set_trace_callback(note)
-
-    store._running.writer._held.close()  # the next one is traced
-    event.listen(engine, "connect", trace)
-    yield seen
-    event.remove(engine, "connect", trace)
-
-
-def plans_of(by_hand: sqlite3.Connection, statements: list[str]) -> list[str]:
-    return [
-        row[3]
-        for statement in statements
-        if statement.startswith(("SELECT", "WITH", "UPDATE", "DELETE"))
-        for row in by_hand.execute(f"EXPLAIN QUERY PLAN {statement}")
-    ]
 
 
 async def claim_due(store: SqlStore, *handlers: str, limit: int = 100) -> list[str]:

@@ -34,8 +34,8 @@ READERS = 4
 PATIENT_WRITERS = 2
 """How many jobs at a time wait for a sequence that somebody else has locked."""
 
-# what arrives, what changes, the heartbeats and the upkeep have one each
-_CONNECTIONS = READERS + PATIENT_WRITERS + 4
+# what arrives, what changes, the controls, the heartbeats and the upkeep have one each
+_CONNECTIONS = READERS + PATIENT_WRITERS + 5
 _MAX_SECONDS = 2_000_000.0  # PostgreSQL counts milliseconds in 31 bits
 _MS = 1_000
 _REPEATS = 3

@@ -58,6 +58,7 @@ class OnPostgres:
         self._writes: Inbox[WriteJob] = Inbox(self._loop, database)
         self._reads: Inbox[Read] = Inbox(self._loop, database)
         self._beats: Inbox[WriteJob] = Inbox(self._loop, database)
+        self._apart: Inbox[WriteJob] = Inbox(self._loop, database)
         self._held_up: Inbox[WriteJob] = Inbox(self._loop, database)
         self._notices = Notices(database)
         self._upkeep = Upkeep()
@@ -90,10 +91,11 @@ class OnPostgres:
         """Hand over a write.
 
         What is urgent has a connection of its own, and so has what is claimed as it arrives: nobody but
-        its owner can do anything with it. All else happens in the order in which it was handed over.
+        its owner can do anything with it. So has what waits for the lock of the controls, each a transaction
+        of its own. All else happens in the order in which it was handed over.
         """
         if isinstance(job, Change):
-            (self._beats if job.urgent else self._writes).put(job)
+            (self._beats if job.urgent else self._apart if job.apart else self._writes).put(job)
         else:
             (self._claimed if _is_claimed(job) else self._writes).put(job)
 
@@ -118,6 +120,7 @@ class OnPostgres:
         self._writes.close()
         self._reads.close()
         self._beats.close()
+        self._apart.close()
 
     def _run(self, opened: Waiter[None]) -> None:
         try:
@@ -128,6 +131,7 @@ class OnPostgres:
                 self._claimed,
                 self._writes,
                 self._beats,
+                self._apart,
                 self._held_up,
                 self._reads,
             ):  # after a fault of this code alone
@@ -152,7 +156,8 @@ class OnPostgres:
             reading = Transactions(self._database, engine.sync_engine.execution_options(**_ONE_SNAPSHOT))
             await asyncio.gather(
                 self._write_to_the_end(transactions),
-                *(self._write_patiently(transactions) for _ in range(PATIENT_WRITERS)),
+                self._write_one_by_one(self._apart, transactions),
+                *(self._write_one_by_one(self._held_up, transactions) for _ in range(PATIENT_WRITERS)),
                 *(self._read_all(reading) for _ in range(READERS)),
             )
             for task in aside:
@@ -189,10 +194,10 @@ class OnPostgres:
                 deliver(told)
             self._fail_others(inbox, outcomes[-1])
 
-    async def _write_patiently(self, transactions: Transactions) -> None:
+    async def _write_one_by_one(self, inbox: Inbox[WriteJob], transactions: Transactions) -> None:
         """Write what has to wait for somebody else, each by itself."""
         batches = Batches(transactions, self._committed)
-        while (job := await self._held_up.take()) is not None:
+        while (job := await inbox.take()) is not None:
             (outcome,) = await greenlet_spawn(batches.commit, [job])
             deliver([(job.waiter, outcome)])
 

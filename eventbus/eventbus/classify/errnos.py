@@ -1,0 +1,49 @@
+"""Error numbers of the operating system, by their POSIX names; Windows' numbers for sockets too."""
+
+from __future__ import annotations
+
+import errno
+
+from eventbus.classify.kinds import Kind
+
+_NAMES = {
+    Kind.TIMEOUT: "ETIMEDOUT ETIME",
+    Kind.CONNECTION: (
+        "ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ENOTCONN ESHUTDOWN EHOSTUNREACH EHOSTDOWN ENETUNREACH "
+        "ENETDOWN ENETRESET EADDRNOTAVAIL ENOLINK ECOMM EPROTO EREMOTEIO"
+    ),
+    Kind.UNAVAILABLE: "EINTR",
+    Kind.CONTENTION: "EAGAIN EWOULDBLOCK EBUSY ETXTBSY EDEADLK ENOLCK EALREADY EINPROGRESS ESTALE",
+    Kind.RESOURCE: "ENOSPC EDQUOT EMFILE ENFILE ENOMEM ENOBUFS EIO EFBIG EMLINK EUSERS ENOSR",
+    Kind.NOT_FOUND: "ENOENT ENODEV ENXIO ESRCH ENODATA",
+    Kind.PERMISSION: "EACCES EPERM EROFS EKEYREJECTED EKEYEXPIRED ENOKEY",
+    Kind.CONFLICT: "EEXIST ENOTEMPTY EADDRINUSE EISCONN",
+    Kind.VALIDATION: "EILSEQ ENAMETOOLONG EMSGSIZE EOVERFLOW ERANGE EDOM E2BIG",
+    Kind.BUG: (
+        "EINVAL EBADF EFAULT ENOTDIR EISDIR ENOSYS ENOTSUP EOPNOTSUPP ENOTSOCK ECHILD ENOTTY ESPIPE EXDEV "
+        "EPROTOTYPE EPROTONOSUPPORT EAFNOSUPPORT EDESTADDRREQ ELOOP ENOEXEC ECANCELED"
+    ),
+}
+_WINDOWS = {
+    10013: Kind.PERMISSION,
+    10048: Kind.CONFLICT,
+    10050: Kind.CONNECTION,
+    10051: Kind.CONNECTION,
+    10053: Kind.CONNECTION,
+    10054: Kind.CONNECTION,
+    10060: Kind.TIMEOUT,
+    10061: Kind.CONNECTION,
+    10065: Kind.CONNECTION,
+    11001: Kind.CONNECTION,
+}
+_KINDS = _WINDOWS | {
+    getattr(errno, name): kind
+    for kind, names in _NAMES.items()
+    for name in names.split()
+    if hasattr(errno, name)
+}
+
+
+def kind_of_errno(code: int) -> Kind | None:
+    """Return what an error number of the operating system means."""
+    return _KINDS.get(code)

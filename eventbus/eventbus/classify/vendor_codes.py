@@ -1,0 +1,169 @@
+"""Codes of databases with a list of their own: MySQL, Oracle, SQL Server, MongoDB, ClickHouse, SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eventbus.classify.kinds import Kind
+
+
+def _spread(kinds: dict[Kind, str]) -> dict[int, Kind]:
+    return {code: kind for kind, codes in kinds.items() for code in _numbers(codes)}
+
+
+def _numbers(codes: str) -> Iterator[int]:
+    for code in codes.split():
+        first, _, last = code.partition("..")
+        yield from range(int(first), int(last or first) + 1)
+
+
+MYSQL = _spread(
+    {
+        Kind.CONFLICT: "1022 1048 1062 1169 1216 1217 1364 1451 1452 1557 1586 1761 3819 4025",
+        Kind.CONTENTION: "1099 1100 1205 1206 1213 1412 1479 1614 3058 3101 3572",
+        Kind.TIMEOUT: "1159 1161 1317 1907 1969 3024 4031",
+        Kind.CONNECTION: (
+            "1042 1043 1047 1080 1081 1152 1158 1160 1184 1189 1190 1927 2000 2001 2002 2003 2004 "
+            "2005 2006 2009 2011 2012 2013 2016 2018 2026 2048 2055"
+        ),
+        Kind.UNAVAILABLE: "1053 1077 1079 1290 1792 1836 3032 3168",
+        Kind.RESOURCE: "3 28 1021 1023 1024 1037 1038 1040 1041 1114 1135 1203 1436 2008 3015",
+        Kind.QUOTA_EXCEEDED: "1226",
+        Kind.PERMISSION: (
+            "1044 1045 1095 1129 1130 1131 1132 1133 1142 1143 1227 1251 1370 1396 1410 1419 1698 "
+            "1820 1862 2061 3118 3955"
+        ),
+        Kind.VALIDATION: (
+            "1074 1118 1153 1230 1231 1232 1264 1265 1292 1366 1367 1406 1411 1525 1690 2020 3140 "
+            "3141 3143 3156"
+        ),
+        Kind.BUG: (
+            "1046 1049 1050 1051 1052 1054 1055 1056 1057 1060 1061 1063 1064 1065 1066 1091 1093 "
+            "1101 1103 1109 1110 1111 1136 1137 1140 1146 1149 1165 1172 1222 1241 1242 1247 1248 "
+            "1305 1318 1326 1327 1415 1630 1644 2014 2030 2036 2053"
+        ),
+    }
+)
+"""Of mysqld (1000 and up) and of its clients (2000 and up)."""
+
+ORACLE = _spread(
+    {
+        Kind.CONFLICT: "1 1400 1407 2290 2291 2292 2299",
+        Kind.CONTENTION: "51 54 60 99 4020 4021 8176 8177 30006 4068 1555",
+        Kind.TIMEOUT: "1013 3136 12170 12535 12606 3156 2396",
+        Kind.CONNECTION: (
+            "28 1012 1041 3106 3113 3114 3135 12154 12203 12224 12500 12537 12541 12543 12545 12547 "
+            "12560 12570 12571 12637 25408 12502 12511"
+        ),
+        Kind.UNAVAILABLE: (
+            "1033 1034 1089 1090 1092 1109 12505 12514 12518 12521 12526 12527 12528 12757 25401 16456 1219"
+        ),
+        Kind.RESOURCE: (
+            "18 20 1000 1536 1562 1578 1628 1650 1652 1653 1654 1658 4030 4031 12516 12519 12520 "
+            "27102 257 30036"
+        ),
+        Kind.QUOTA_EXCEEDED: "2391 2392 2395",
+        Kind.PERMISSION: "1005 1017 1031 1035 1045 1950 28000 28001 28002 28009 28040 1920",
+        Kind.VALIDATION: (
+            "1401 1426 1438 1476 1481 1489 1722 1727 1830 1839 1840 1841 1843 1847 1848 1850 1858 "
+            "1861 1862 12899 6502 1460 1461 40441"
+        ),
+        Kind.NOT_FOUND: "1403 100 24381",
+        Kind.BUG: (
+            "900..999 1001 1002 1003 1006 1008 1036 1418 1422 1427 1756 1789 2289 4043 4098 6550 6508 "
+            "6553 4063"
+        ),
+    }
+)
+
+ORACLE_DRIVER = _spread(
+    {
+        Kind.TIMEOUT: "4005 4024",
+        Kind.CONNECTION: "1001 1080 4011 4022 6000 6002 6005 6006 6011 6007",
+        Kind.UNAVAILABLE: "6001 6003 4026",
+        Kind.PERMISSION: "4001 4027 3010",
+        Kind.VALIDATION: "2023 4031 4032",
+        Kind.BUG: "1002 1003 1006 1009 2001 2002 2003 2004 2005 2006 2007 4008 4009 4010 4017",
+    }
+)
+"""The DPY numbers of python-oracledb's own."""
+
+SQL_SERVER = _spread(
+    {
+        Kind.CONFLICT: "515 547 548 2601 2627 3621",
+        Kind.CONTENTION: "1204 1205 1222 3960 41301 41302 41305 41325 5061",
+        Kind.TIMEOUT: "-2 258 8645 1220",
+        Kind.CONNECTION: "2 53 64 121 233 10053 10054 10060 10061 11001 20002 20003 20004 20006 20009 "
+        "20017 20047",
+        Kind.UNAVAILABLE: "921 922 927 978 983 6005 40143 40197 40501 40613 49918 49919 49920 17142",
+        Kind.RESOURCE: "701 802 1101 1105 3257 8628 8651 9002 10928 10929 17803 40544 40549",
+        Kind.PERMISSION: "229 230 262 297 300 916 4060 4064 15247 18452 18456 18470 18486 18487 18488 "
+        "20014 40615",
+        Kind.VALIDATION: "220 232 241 242 245 248 295 296 2628 8114 8115 8134 8152 8169",
+        Kind.BUG: (
+            "102 103 105 107 108 109 110 111 120 137 139 156 201 206 207 208 209 213 217 257 2714 "
+            "2812 4104 8120 8144 8145 8178 911 1934 3701 4902 266"
+        ),
+    }
+)
+
+MONGODB = _spread(
+    {
+        Kind.CONFLICT: "68 48 85 86 11000 11001 12582",
+        Kind.CONTENTION: "24 46 112 117 225 244 246 251 267",
+        Kind.TIMEOUT: "50 89 202 262 290",
+        Kind.CONNECTION: "6 7 9001 278",
+        Kind.UNAVAILABLE: "64 91 133 189 384 10058 10107 11600 11602 13388 13435 13436 149 100 79",
+        Kind.RESOURCE: "14031 292 39 146 136",
+        Kind.RATE_LIMIT: "16500",
+        Kind.PERMISSION: "8000 11 13 18 33",
+        Kind.NOT_FOUND: "26 27 43 47 237",
+        Kind.VALIDATION: "2 14 15 16 22 52 53 54 56 57 66 72 121 10334 17280 17419",
+        Kind.BUG: "9 20 59 73 115 40323 40324 16436 16410 17276 31249",
+    }
+)
+
+CLICKHOUSE = _spread(
+    {
+        Kind.CONFLICT: "57 82 469",
+        Kind.CONTENTION: "473 517",
+        Kind.TIMEOUT: "159 160 209 394",
+        Kind.CONNECTION: "32 210 279 198 101 425",
+        Kind.UNAVAILABLE: "203 242 225 236 285 319 999 415",
+        Kind.RESOURCE: "173 241 243 252 396 202 158 307",
+        Kind.QUOTA_EXCEEDED: "201",
+        Kind.PERMISSION: "164 192 193 194 195 291 497 516",
+        Kind.VALIDATION: "6 26 27 38 41 53 69 70 72 117 131 190 321 349 441 467",
+        Kind.BUG: "10 16 42 43 46 47 48 60 62 63 81 179 184 215 386",
+        Kind.EXTERNAL_API: "49 1000 1001 1002",
+    }
+)
+
+SQLITE = {
+    "BUSY": Kind.CONTENTION,
+    "LOCKED": Kind.CONTENTION,
+    "PROTOCOL": Kind.CONTENTION,
+    "SCHEMA": Kind.CONTENTION,
+    "ABORT": Kind.CONTENTION,
+    "CONSTRAINT": Kind.CONFLICT,
+    "FULL": Kind.RESOURCE,
+    "NOMEM": Kind.RESOURCE,
+    "IOERR": Kind.RESOURCE,
+    "CANTOPEN": Kind.RESOURCE,
+    "NOLFS": Kind.RESOURCE,
+    "INTERRUPT": Kind.TIMEOUT,
+    "PERM": Kind.PERMISSION,
+    "READONLY": Kind.PERMISSION,
+    "AUTH": Kind.PERMISSION,
+    "TOOBIG": Kind.VALIDATION,
+    "MISMATCH": Kind.VALIDATION,
+    "ERROR": Kind.BUG,
+    "INTERNAL": Kind.BUG,
+    "MISUSE": Kind.BUG,
+    "RANGE": Kind.BUG,
+    "NOTFOUND": Kind.BUG,
+    "CORRUPT": Kind.BUG,
+    "NOTADB": Kind.BUG,
+    "FORMAT": Kind.BUG,
+}
+"""By the second part of the result code's name: ``SQLITE_BUSY_SNAPSHOT`` is ``BUSY``."""
