@@ -56,12 +56,12 @@ def refusal(dead_letter_id: str, control: Control | None) -> Paused:
 
 def closed_scopes(
     controls: Iterable[Control], now: datetime, tenants: Collection[str] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[Scope, ...], tuple[Scope, ...]]:
     """Return the scopes that are paused and those that are drained, or being so, for ``Stats``.
 
     Of ``tenants``, only those that are theirs; None is everybody's.
     """
     shown = [it for it in controls if it.is_closed(now) and (tenants is None or it.tenant in tenants)]
-    paused = tuple(str(it.scope) for it in shown if it.state is ControlState.PAUSED)
-    draining = tuple(str(it.scope) for it in shown if it.state is not ControlState.PAUSED)
+    paused = tuple(it.scope for it in shown if it.state is ControlState.PAUSED)
+    draining = tuple(it.scope for it in shown if it.state is not ControlState.PAUSED)
     return paused, draining

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from eventbus.controls import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -46,7 +48,7 @@ class Stats:
         newest_open: when the newest open letter was stored (aware UTC), or None.
         recovery: how many failures came home.
         paused: scopes that are paused.
-        draining: scopes that are being drained.
+        draining: scopes that are being drained, or are drained and still closed.
     """
 
     total: int
@@ -64,5 +66,5 @@ class Stats:
     oldest_open: datetime | None
     newest_open: datetime | None
     recovery: Recovery
-    paused: tuple[str, ...] = ()
-    draining: tuple[str, ...] = ()
+    paused: tuple[Scope, ...] = ()
+    draining: tuple[Scope, ...] = ()

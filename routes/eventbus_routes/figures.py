@@ -21,6 +21,14 @@ class ShownRecovery(Shown):
     abandoned: int
 
 
+class ShownScope(Shown):
+    """Which deliveries are meant; null means any."""
+
+    tenant: str | None
+    event: str | None
+    handler: str | None
+
+
 class ShownStats(Shown):
     """The dead letters in numbers: see ``eventbus_dlq.Stats``.
 
@@ -44,8 +52,8 @@ class ShownStats(Shown):
     oldest_open: datetime | None
     newest_open: datetime | None
     recovery: ShownRecovery
-    paused: tuple[str, ...]
-    draining: tuple[str, ...]
+    paused: tuple[ShownScope, ...]
+    draining: tuple[ShownScope, ...]
 
     @classmethod
     def of(cls, stats: Stats) -> ShownStats:
@@ -68,8 +76,8 @@ class ShownStats(Shown):
             oldest_open=stats.oldest_open,
             newest_open=stats.newest_open,
             recovery=ShownRecovery.model_validate(stats.recovery),
-            paused=stats.paused,
-            draining=stats.draining,
+            paused=tuple(ShownScope.model_validate(it) for it in stats.paused),
+            draining=tuple(ShownScope.model_validate(it) for it in stats.draining),
         )
 
 

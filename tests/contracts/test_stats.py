@@ -172,15 +172,15 @@ async def test_the_closed_scopes_are_named(store: DeadLetterStore) -> None:
     await close(store, EVERYTHING, now=after(1))
     await close(store, Scope(event="OrderPaid"), "draining", now=after(2))
     stats = await store.stats(now=after(3))
-    assert stats.paused == ("tenant=acme handler=billing.charge", "everything")
-    assert stats.draining == ("event=OrderPaid",)
+    assert stats.paused == (Scope("acme", handler="billing.charge"), EVERYTHING)
+    assert stats.draining == (Scope(event="OrderPaid"),)
 
 
 async def test_what_is_drained_is_still_named_as_draining(store: DeadLetterStore) -> None:
     await close(store, state="draining")
     assert len(await store.acknowledge("web-1", [], live_since=NOW, now=NOW)) == 1
     stats = await store.stats(now=NOW)
-    assert (stats.paused, stats.draining) == ((), ("tenant=acme",))
+    assert (stats.paused, stats.draining) == ((), (ACME,))
 
 
 async def test_a_tenant_sees_its_own_closed_scopes_alone(store: DeadLetterStore) -> None:
@@ -192,8 +192,8 @@ async def test_a_tenant_sees_its_own_closed_scopes_alone(store: DeadLetterStore)
         for tenants in (frozenset({"acme"}), frozenset({"globex", "initech"}), frozenset[str]())
     }
     assert [(it.paused, it.draining) for it in seen.values()] == [
-        (("tenant=acme",), ("tenant=acme event=OrderPaid",)),
-        (("tenant=globex",), ()),
+        ((ACME,), (Scope("acme", "OrderPaid"),)),
+        ((Scope("globex"),), ()),
         ((), ()),
     ]
 
@@ -202,6 +202,6 @@ async def test_what_was_opened_or_has_ended_is_not_named(store: DeadLetterStore)
     await close(store, ACME, until=after(60))
     await close(store, Scope(tenant="globex"), "draining")
     await open_again(store, Scope(tenant="globex"))
-    assert (await store.stats(now=after(59))).paused == ("tenant=acme",)
+    assert (await store.stats(now=after(59))).paused == (ACME,)
     stats = await store.stats(now=after(60))
     assert (stats.paused, stats.draining) == ((), ())

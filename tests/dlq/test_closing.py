@@ -89,11 +89,11 @@ def test_the_statistics_name_what_is_closed_now() -> None:
         build_control(Scope("globex", handler="stock"), state=ControlState.DRAINING),
     ]
     assert closing.closed_scopes(controls, NOW, None) == (
-        ("tenant=globex",),
-        ("everything", "tenant=globex handler=stock"),
+        (Scope("globex"),),
+        (Scope(), Scope("globex", handler="stock")),
     )
     assert closing.closed_scopes(controls, NOW, {"globex"}) == (
-        ("tenant=globex",),
-        ("tenant=globex handler=stock",),
+        (Scope("globex"),),
+        (Scope("globex", handler="stock"),),
     )
     assert closing.closed_scopes(controls, NOW, ()) == ((), ())

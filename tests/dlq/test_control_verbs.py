@@ -376,4 +376,4 @@ async def test_statistics_name_what_is_paused_and_what_is_draining(store: Memory
         drained = await bus.drain(event="job", **WHY)
         assert drained.state is ControlState.DRAINED
         stats = await bus.stats()
-        assert (stats.paused, stats.draining) == (("tenant=acme handler=handler",), ("event=job",))
+        assert (stats.paused, stats.draining) == ((Scope("acme", handler="handler"),), (Scope(event="job"),))

@@ -93,6 +93,14 @@ async def test_statistics_add_up(shop: Shop, admin: Client) -> None:
     assert (stats["paused"], stats["draining"]) == ([], [])
 
 
+async def test_the_statistics_name_what_is_paused_and_what_is_drained(admin: Client, shop: Shop) -> None:
+    await shop.bus.pause(tenant="acme", reason="a move", by="ann")
+    await shop.bus.drain(handler="billing.charge", reason="a deploy", by="ann")
+    stats = (await admin("GET", "/api/stats", token="viewer")).json()
+    assert stats["paused"] == [{"tenant": "acme", "event": None, "handler": None}]
+    assert stats["draining"] == [{"tenant": None, "event": None, "handler": "billing.charge"}]
+
+
 async def test_statistics_of_nothing_are_zero(admin: Client) -> None:
     stats = (await admin("GET", "/api/stats")).json()
     assert (stats["total"], stats["average_attempts"], stats["oldest_open"]) == (0, 0.0, None)
