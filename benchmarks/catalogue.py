@@ -7,6 +7,7 @@ from benchmarks import (
     capture_one,
     claim_settle,
     claim_settle_retries,
+    classified_publish,
     coming_home,
     due_backlog,
     durable_postgres_pgqueuer,
@@ -58,6 +59,7 @@ BENCHMARKS = tuple(
         durable_postgres_procrastinate,
         many_subscriptions,
         pause_check,
+        classified_publish,
         import_time,
         memory,
     )

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import (
     capture_many,
     capture_one,
+    classified_publish,
     import_time,
     many_subscriptions,
     memory,
@@ -44,6 +45,7 @@ IN_MEMORY: list[tuple[ModuleType, str | None, int, Backend]] = [
     (queue_drain, None, 1, "asyncio"),
     (many_subscriptions, None, 1, "asyncio"),
     (pause_check, None, 1, "asyncio"),
+    (classified_publish, None, 1, "asyncio"),
 ]
 """Benchmarks with the rival they need installed, their handlers per event, and their event loop."""
 
