@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MOST = 1_000
 _APART = timedelta(milliseconds=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC) - _APART
 
 
 class Alarm:
@@ -44,6 +45,8 @@ class Alarm:
         if at <= moment(self._clock.time_ns()):
             self._ring()
             return
+        if at > _LAST:
+            return  # the calendar has no later step
         at = _EPOCH - (_EPOCH - at) // _APART * _APART  # up to the next whole step
         if at in self._known or (self._latest is not None and at >= self._latest):
             return

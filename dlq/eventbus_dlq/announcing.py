@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 
 from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eventbus.ports import Clock, Redeliverer
+    from eventbus_dlq.control_store import Announcement
     from eventbus_dlq.outage import Outage
     from eventbus_dlq.store import DeadLetterStore
 
@@ -90,12 +94,22 @@ class Announcing:
 
     async def _announce_some(self) -> bool:
         """Announce as much as one call brings; return whether there may be more."""
-        await self._confirm()  # what an outage has kept from being confirmed
         self._pending = False  # what wakes from here on asks for another look
+        await self._confirm()  # what an outage has kept from being confirmed
         announcements = await self._store.claim_announcements(
             limit=_AT_A_TIME, owner=self._owner, lease=self._lease, now=moment(self._clock.time_ns())
         )
-        for it in announcements:
+        told_all = await self._tell(announcements)
+        await self._confirm()
+        return len(announcements) == _AT_A_TIME or not told_all
+
+    async def _tell(self, announcements: Sequence[Announcement]) -> bool:
+        """Tell the observers; return False when they take so long that others would tell of the rest, too.
+
+        What is left is still taken by this process, and comes with its next call.
+        """
+        end = self._clock.monotonic() + self._lease / 3
+        for number, it in enumerate(announcements, 1):
             self._bus.telemetry.emit(
                 "dead_letter.exhausted",
                 dead_letter=it.dead_letter_id,
@@ -107,8 +121,10 @@ class Announcing:
                 key=it.key,
             )
             self._told.append(it.key)
-        await self._confirm()
-        return len(announcements) == _AT_A_TIME
+            await anyio.lowlevel.checkpoint()  # others run meanwhile, however slow an observer is
+            if self._clock.monotonic() > end:
+                return number == len(announcements)
+        return True
 
     async def _confirm(self) -> None:
         if self._told:

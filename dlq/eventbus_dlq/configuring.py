@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventbus.log import Log
 from eventbus_dlq.control_store import Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eventbus_dlq.store import DeadLetterStore
+
+_log = Log()
 
 REFRESH = 0.5
 """Seconds between two looks at what operators have set in other processes."""
@@ -38,15 +41,21 @@ class Configuring:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        newer = await self._store.configuration(known=self.current.version)
-        if newer is not None:
-            self.take(newer)
+        known = self.current.version
+        answer = await self._store.configuration(known=known)
+        if answer is not None and answer.version < known:
+            _log.warning("configuration.went_back", known=known, version=answer.version)
+            self._go_by(answer)  # the store has been put back to an earlier state
+        elif answer is not None:
+            self.take(answer)
         return self.current
 
     def take(self, configuration: Configuration) -> None:
         """Take note of a configuration that the store has answered with; an older one changes nothing."""
-        if configuration.version <= self.current.version:
-            return  # an answer that was overtaken by a later one
+        if configuration.version > self.current.version:  # else it was overtaken by a later answer
+            self._go_by(configuration)
+
+    def _go_by(self, configuration: Configuration) -> None:
         self.current = configuration
         for listener in self._listeners:
             listener(configuration)

@@ -42,7 +42,8 @@ class ControlVerbs:
             handler: the handler's id or an alias; None for every handler.
             reason: why; whoever meets the pause reads it.
             by: who pauses it.
-            until: when it opens by itself (aware); None for not before somebody resumes it.
+            until: when it opens by itself (aware), for all processes as soon as one of their clocks says so;
+                None for not before somebody resumes it.
 
         Raises:
             ValueError: ``reason`` or ``by`` is blank or longer than 512 characters, ``until`` has no time

@@ -11,7 +11,7 @@ from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.drains import Drains
 from eventbus_dlq.errors import StoreUnavailable
-from eventbus_dlq.scoping import Known, check_until, check_words, checked_scope
+from eventbus_dlq.scoping import Known, check_words, checked_scope, checked_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +71,7 @@ class Controlling:
         self._ends: datetime | None = None
         self._may_be_parked = True
         self._bringing_back = False
+        self._halted = False
         configuring.listen(self._take)
 
     async def start(self) -> None:
@@ -83,7 +84,8 @@ class Controlling:
         await self._configuring.refresh()
 
     def halt(self) -> None:
-        """Let go of those who wait for a drain: the bus stops."""
+        """Let go of those who wait for a drain, and leave what is parked to others: the bus stops."""
+        self._halted = True
         self._drains.halt()
 
     # -- what operators say
@@ -114,7 +116,7 @@ class Controlling:
         scope = checked_scope(tenant, event, handler)
         check_words("reason", reason)
         check_words("by", by)
-        check_until(until, self._now())
+        until = checked_until(until, self._now())
         scopes = await self._known.scopes(scope, now=self._now())
         if wait:
             self._drains.check_outside(scopes)
@@ -194,15 +196,22 @@ class Controlling:
     # -- what the store says
 
     async def look(self) -> None:
-        """Learn what is closed, bring back what is parked and free, and say what has run out here.
+        """Learn what is closed, and say what has run out here.
 
         Raises:
             StoreUnavailable: the store cannot be reached.
         """
         await self._configuring.refresh()
+        await self._drains.acknowledge()
+
+    async def bring_back(self) -> None:
+        """Bring back what is parked and free, however long that takes: nothing else may wait for it.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
         if self._may_be_parked or (self._ends is not None and self._ends <= self._now()):
             await self._bring_back()
-        await self._drains.acknowledge()
 
     def _take(self, configuration: Configuration) -> None:
         controls = configuration.controls
@@ -218,7 +227,7 @@ class Controlling:
         self._bringing_back = True
         try:
             self._may_be_parked = False  # what is opened from here on asks for another turn
-            while await self._unpark():
+            while await self._unpark() and not self._halted:
                 await anyio.lowlevel.checkpoint()
         except BaseException:
             self._may_be_parked = True

@@ -70,9 +70,9 @@ class Probing:
         if breaker is None:
             self.steady.add(handler_id)
             return None
-        allowance = breaker.allowance()
-        if allowance is None:
+        if breaker.is_closed:
             return self._caution.room(handler_id, running, at_most=breaker.until_open)
+        allowance = breaker.allowance()
         if not allowance and (at := breaker.next_probe_at()) is not None:
             self._ring(at)
         return allowance

@@ -16,6 +16,7 @@ from eventbus_dlq.operations import Operation, check_meant, members_of, replay_m
 from eventbus_dlq.query import DeadLetterQuery, Page
 from eventbus_dlq.retrying import RetryVerbs
 from eventbus_dlq.running import RunningQueue
+from eventbus_dlq.scoping import checked_moment
 from eventbus_dlq.settings import QueueSettings
 from eventbus_dlq.spool import Spool
 from eventbus_dlq.telling import tell
@@ -342,11 +343,10 @@ class DeadLetterQueue(ControlVerbs, RetryVerbs):
             DeadLetterNotFound: no letter has that id.
             LeaseHeld: it is running.
             InvalidTransition: it is neither pending nor exhausted.
-            ValueError: ``until`` has no time zone.
+            ValueError: ``until`` has no time zone, or is beyond the calendar in UTC.
         """
-        if until.tzinfo is None:
-            raise ValueError(f"until={until!r} has no time zone; give an aware datetime")
-        return await self._change(dead_letter_id, Verb.SNOOZE, by=by, note=note, until=until)
+        at = checked_moment("until", until)
+        return await self._change(dead_letter_id, Verb.SNOOZE, by=by, note=note, until=at)
 
     async def delete(self, dead_letter_id: str) -> None:
         """Remove a letter for good.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eventbus.controls import Scope
+from eventbus.errors import UnknownEvent, UnknownHandler
 from eventbus.retry import check_policy
 from eventbus_dlq.letter import Verb
 from eventbus_dlq.operations import check_meant, members_of, requeue_members
@@ -121,7 +122,8 @@ class RetryVerbs:
         begun stays as it is; the next one follows the new schedule.
 
         Args:
-            handler: the handler whose schedule is set, by its id.
+            handler: the handler whose schedule is set, by its id; one that was set for a former id of the
+                same handler ends with it.
             event: the event whose schedule is set, by its name. Without either it is set for all.
             redelivery: the schedule; it takes the place of one that was set for the same.
             forget_redelivery: remove the schedule that was set for the same.
@@ -131,8 +133,8 @@ class RetryVerbs:
 
         Raises:
             ValueError: nothing is to be set, or what is given contradicts itself or makes no sense.
-            UnknownHandler: nobody knows the handler.
-            UnknownEvent: nobody knows the event.
+            UnknownHandler: nobody knows the handler, and there is no schedule of it to forget.
+            UnknownEvent: nobody knows the event, and there is no schedule of it to forget.
             BusClosed: the bus is not running.
             StoreUnavailable: the store cannot be reached; nothing was changed, as far as is known.
         """
@@ -142,9 +144,10 @@ class RetryVerbs:
         if by is not None:
             check_words("by", by)
         running = self._require_running()
-        assert self._bus is not None
+        bus = self._bus
+        assert bus is not None
         now = self._now()
-        known, *_ = await Known(self._store, self._bus).scopes(scope, now=now)
+        known, *former = await self._scopes(bus, scope, forget=forget_redelivery, now=now)
         configuration = await self._store.configure(
             now=now,
             by=by,
@@ -154,8 +157,13 @@ class RetryVerbs:
             forget_redelivery=forget_redelivery,
             automatic_retries=automatic_retries,
         )
+        for each in former:  # a schedule of its handler from before that was renamed
+            if _has_schedule(configuration, each):
+                configuration = await self._store.configure(
+                    now=now, by=by, handler=each.handler, forget_redelivery=True
+                )
         running.configuring.take(configuration)
-        self._bus.telemetry.emit(
+        bus.telemetry.emit(
             "configuration.changed",
             handler=known.handler,
             event=known.event,
@@ -164,6 +172,17 @@ class RetryVerbs:
             by=by,
         )
         return configuration
+
+    async def _scopes(
+        self, bus: Redeliverer, scope: Scope, *, forget: bool, now: datetime
+    ) -> tuple[Scope, ...]:
+        """Return the scopes that are meant; what nobody knows any more can have its schedule forgotten."""
+        try:
+            return await Known(self._store, bus).scopes(scope, now=now)
+        except (UnknownEvent, UnknownHandler):
+            if not (forget and _has_schedule(await self.configuration(), scope)):
+                raise
+        return (scope,)
 
     async def configuration(self) -> Configuration:
         """Return what operators have set, as the store has it now.
@@ -174,6 +193,10 @@ class RetryVerbs:
         configuration = await self._store.configuration()
         assert configuration is not None  # it was asked for whatever its version is
         return configuration
+
+
+def _has_schedule(configuration: Configuration, scope: Scope) -> bool:
+    return any((it.handler, it.event) == (scope.handler, scope.event) for it in configuration.schedules)
 
 
 def _check_schedule(scope: Scope, redelivery: object, forget: object) -> None:

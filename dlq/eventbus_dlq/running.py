@@ -207,6 +207,7 @@ class RunningQueue:
         self._repeat(ANNOUNCE_EVERY, self._announce, "process")
         self._repeat(LOOK_EVERY, self._announcer.exhaust_unhandled, "unhandled")
         self._repeat(READ_CONFIGURATION, self.controls.look, "controls")
+        self._repeat(READ_CONFIGURATION, self.controls.bring_back, "parked")
         self._repeat(REFRESH, lambda: self.blocked.refresh(self._bus), "sequences")
         spool = self._spool
         if spool is not None:

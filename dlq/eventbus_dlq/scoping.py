@@ -1,8 +1,8 @@
-"""What an operator says of a scope, checked before anything is done."""
+"""What an operator says, of a scope above all, checked before anything is done."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,6 @@ from eventbus.event_types import check_event_name
 from eventbus_dlq.processes import GONE_AFTER
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from eventbus.ports import Redeliverer
     from eventbus_dlq.store import DeadLetterStore
 
@@ -25,7 +23,9 @@ def checked_scope(tenant: object, event: object, handler: object) -> Scope:
     Raises:
         ValueError: one is empty, too long, no text, or cannot be the name of an event.
     """
-    for name, value in (("tenant", tenant), ("event", event), ("handler", handler)):
+    if tenant is not None:
+        _check_text("tenant", tenant)  # a blank one may be published for, and so may be stopped
+    for name, value in (("event", event), ("handler", handler)):
         if value is not None:
             check_words(name, value)
     if event is not None:
@@ -46,26 +46,44 @@ def check_words(name: str, value: object) -> None:
     Raises:
         ValueError: it is not a text of 1 to 512 characters that says something.
     """
-    try:
-        check_text(name, value)
-    except InvalidEvent as error:
-        raise ValueError(str(error)) from None
+    _check_text(name, value)
     if not str(value).strip():
         raise ValueError(f"{name}={value!r} is blank; say something that others can read later")
 
 
-def check_until(until: datetime | None, now: datetime) -> None:
-    """Refuse an end that is no moment to come.
+def _check_text(name: str, value: object) -> None:
+    try:
+        check_text(name, value)
+    except InvalidEvent as error:
+        raise ValueError(str(error)) from None
+
+
+def checked_moment(name: str, value: object) -> datetime:
+    """Return a moment in UTC: another zone's, kept as it is, may be one that the calendar has not in UTC.
 
     Raises:
-        ValueError: it has no time zone, or has passed.
+        ValueError: it is no datetime, has no time zone, or is beyond the calendar in UTC.
+    """
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ValueError(f"{name}={value!r} has no time zone; give an aware datetime")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{name}={value!r} is beyond the calendar in UTC; give a nearer moment") from None
+
+
+def checked_until(until: object, now: datetime) -> datetime | None:
+    """Return the moment to come at which something ends, in UTC; None for not by itself.
+
+    Raises:
+        ValueError: it is no aware datetime, or has passed.
     """
     if until is None:
-        return
-    if until.tzinfo is None:
-        raise ValueError(f"until={until!r} has no time zone; give an aware datetime")
-    if until <= now:
-        raise ValueError(f"until={until.isoformat()} has passed: it is {now.isoformat()}")
+        return None
+    end = checked_moment("until", until)
+    if end <= now:
+        raise ValueError(f"until={end.isoformat()} has passed: it is {now.isoformat()}")
+    return end
 
 
 class Known:

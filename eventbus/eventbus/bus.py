@@ -330,6 +330,9 @@ class EventBus(Lifecycle, DeadLetterVerbs, ControlVerbs):
     async def wait_idle(self) -> None:
         """Return when all work that this process accepted has settled; schedules do not count.
 
+        It does not wait for failures that are tried again later, nor for what is held back: behind a failure
+        with the same ordering key, by an operator, or by the circuit of a handler that keeps failing.
+
         Raises:
             RuntimeError: it was called in a handler, whose own delivery would never settle.
         """

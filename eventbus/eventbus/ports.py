@@ -157,7 +157,8 @@ class DeadLetters(Protocol):
     async def wait_idle(self) -> None:
         """Return when no delivery that this process has accepted waits for a worker, or is run by one.
 
-        Those that failed are not waited for, nor those that are held back behind them.
+        Those that failed are not waited for, nor those that are held back: behind them, by an operator, or
+        by their handler's circuit.
         """
         ...
 

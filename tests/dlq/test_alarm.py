@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -100,3 +100,12 @@ async def test_a_bus_that_stops_ends_it(rung: Rung) -> None:
         await anyio.wait_all_tasks_blocked()
         assert rung.clock.sleepers == (60,)
     assert rung.clock.sleepers == ()
+
+
+async def test_the_end_of_the_calendar_is_left_to_polling(fake_clock: FakeClock) -> None:
+    rung = Rung(fake_clock)
+    async with rung.serving():
+        rung.alarm.set(datetime.max.replace(tzinfo=UTC))
+        rung.set(1)
+        await rung.turn(1)
+    assert len(rung.at) == 1

@@ -23,7 +23,9 @@ class Telling(MemoryStore):
         self.refuses: set[str] = set()
         self.hangs = False
         self.asked = 0
+        self.refused = 0
         self.confirmed: list[str] = []
+        self.confirmations: list[int] = []
 
     async def claim_announcements(self, **options: Any) -> Sequence[Announcement]:
         self.asked += 1
@@ -35,8 +37,11 @@ class Telling(MemoryStore):
 
     async def confirm_announcements(self, keys: Collection[str]) -> None:
         if "confirm" in self.refuses:
+            self.refused += 1
+            await anyio.sleep(0)
             raise StoreUnavailable("gone")
         self.confirmed += keys
+        self.confirmations.append(len(keys))
         await super().confirm_announcements(keys)
 
 
@@ -47,6 +52,28 @@ def telling() -> Telling:
 
 def exhausted(told: Sequence[TelemetryEvent]) -> list[Any]:
     return [it.fields for it in told if it.name == "dead_letter.exhausted"]
+
+
+class Slow:
+    """An observer that takes so many seconds for each letter that has become exhausted."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        self.told: list[TelemetryEvent] = []
+        self._clock = clock
+        self._seconds = seconds
+
+    def __call__(self, event: TelemetryEvent) -> None:
+        if event.name == "dead_letter.exhausted":
+            self._clock.advance(self._seconds)
+            self.told.append(event)
+
+
+async def exhaust(store: MemoryStore, clock: FakeClock, letters: int) -> None:
+    """Leave so many letters that are exhausted, and not told of."""
+    silent = never_retried(store, clock)
+    async with silent.bus:
+        for number in range(letters):
+            await silent.publish(number)
 
 
 def never_retried(store: MemoryStore, clock: FakeClock, **options: Any) -> Failing:
@@ -143,6 +170,46 @@ async def test_what_was_told_and_could_not_be_confirmed_is_confirmed_later_and_n
         assert len(telling.confirmed) == 1
         await failing.turn(60)
     assert len(exhausted(failing.told)) == 1
+
+
+async def test_a_store_that_does_not_take_the_confirmation_is_asked_once_a_second_only(
+    telling: Telling, fake_clock: FakeClock
+) -> None:
+    failing = never_retried(telling, fake_clock, observed=True)
+    telling.refuses = {"confirm"}
+    with anyio.fail_after(10):
+        async with failing.bus:
+            await failing.publish(1)
+            await until(lambda: bool(telling.refused))
+            await failing.publish(2)  # wakes it
+            for _ in range(100):
+                await anyio.sleep(0)
+            before = telling.refused
+            await failing.turn(1)
+            await failing.turn(1)
+            assert telling.refused == before + 2
+            telling.refuses.clear()
+    assert len(exhausted(failing.told)) == len(telling.confirmed) == 2
+
+
+async def test_observers_that_take_long_confirm_before_others_would_tell_of_the_same(
+    telling: Telling, fake_clock: FakeClock
+) -> None:
+    await exhaust(telling, fake_clock, letters=20)
+    slow = Slow(fake_clock, seconds=4.0)
+    async with EventBus(dlq=DeadLetterQueue(telling, clock=fake_clock, lease=30.0), observers=[slow]):
+        await until(lambda: len(telling.confirmed) == 20)
+    assert len(slow.told) == 20
+    assert max(telling.confirmations) == 3
+
+
+async def test_others_run_while_a_crowd_is_told_of(telling: Telling, fake_clock: FakeClock) -> None:
+    await exhaust(telling, fake_clock, letters=20)
+    slow = Slow(fake_clock, seconds=0.0)
+    async with EventBus(dlq=DeadLetterQueue(telling, clock=fake_clock), observers=[slow]):
+        await until(lambda: bool(slow.told))
+        assert len(slow.told) < 20
+    assert len(slow.told) == len(telling.confirmed) == 20
 
 
 async def test_a_store_that_is_away_delays_it_and_no_more(telling: Telling, fake_clock: FakeClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.dlq.controlled import WHY, Shop, until
 
 from eventbus import CaptureFailed, EventBus, TelemetryEvent
+from eventbus.controls import Scope
 from eventbus_dlq import (
     DeadLetterQueue,
     DeadLetterState,
@@ -447,3 +449,26 @@ async def test_of_ten_thousand_tenants_a_thousand_are_paused_and_the_others_run(
         assert len(await bus.resume_all()) == 1_000
         await until(lambda: len(shop.ran) == 10_000, within=60)
     assert {tenant for _, tenant, _ in shop.ran[9_000:]} == paused
+
+
+class SlowToBringBack(MemoryStore):
+    """A store with so much to bring back that it takes until the test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go_on = anyio.Event(), anyio.Event()
+
+    async def unpark(self, *, limit: int, now: datetime) -> bool:
+        self.began.set()
+        await self.go_on.wait()
+        return await super().unpark(limit=limit, now=now)
+
+
+async def test_what_others_close_is_learned_while_much_is_being_brought_back() -> None:
+    store = SlowToBringBack()
+    async with Shop(store).handle("job", "handler").bus as bus:
+        await store.began.wait()
+        now = datetime.now(UTC)
+        await store.close_scope(Scope("acme"), "paused", until=None, now=now, **WHY)  # by another process
+        await until(lambda: bool(bus.gate))
+        store.go_on.set()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import anyio
+import pytest
 
 from eventbus import EventBus, RetryPolicy, TelemetryEvent
 from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, Processed
 from eventbus_dlq.store import DeadLetterStore
 
 SOON = RetryPolicy(attempts=3, backoff="fixed", delay=0.05, jitter=False)
+WEST, EAST = (timezone(timedelta(hours=hours)) for hours in (-5, 5))
 LATER = RetryPolicy(attempts=3, backoff="fixed", delay=60, jitter=False)
 
 
@@ -75,3 +78,21 @@ async def test_what_one_has_set_the_next_goes_by_and_a_person_has_it_run(any_sto
         assert (await bus.requeue_all(DeadLetterQuery(state={"pending"}))).done == 1
         await shop.until(resolved=2)
     assert shop.ran == [1, 1, 2, 2]
+
+
+async def test_a_letter_can_be_put_off_to_any_moment_of_the_calendar_and_no_other(
+    any_store: DeadLetterStore,
+) -> None:
+    shop = Shop(any_store, failures=9, redelivery=LATER)
+    async with shop.bus as bus:
+        receipt = await bus.publish("job", 1)
+        letter_id = str(receipt.deliveries["handler"].dead_letter_id)
+        for nonsense in (datetime.max.replace(tzinfo=WEST), datetime.min.replace(tzinfo=EAST)):
+            with pytest.raises(ValueError, match="beyond the calendar"):
+                await bus.snooze(letter_id, until=nonsense)
+        for last in (datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=EAST)):
+            snoozed = await bus.snooze(letter_id, until=last)
+            assert await bus.dead_letter(letter_id) == snoozed
+            assert (snoozed.state, snoozed.retry_at) == ("pending", last)
+        requeued = await bus.requeue(letter_id)
+        assert requeued.state == "pending"

@@ -113,6 +113,33 @@ async def test_a_schedule_of_a_renamed_handler_is_that_of_its_id_now(
     assert [it.handler for it in configuration.schedules] == ["handler"]
 
 
+@pytest.mark.parametrize("change", [{"redelivery": SLOW}, {"forget_redelivery": True}])
+async def test_a_schedule_from_before_its_handler_was_renamed_can_be_replaced_and_forgotten(
+    store: MemoryStore, fake_clock: FakeClock, change: dict[str, Any]
+) -> None:
+    async with Failing(store, fake_clock, handlers={"former": {}}).bus as bus:
+        await bus.configure(handler="former", redelivery=FAST)
+    async with Failing(store, fake_clock, handlers={"handler": {"aliases": ("former",)}}).bus as bus:
+        configuration = await bus.configure(handler="former", **change)
+        assert configuration == await bus.configuration()
+    kept = {it.handler: it.redelivery for it in configuration.schedules}
+    assert kept == ({"handler": SLOW} if "redelivery" in change else {})
+
+
+@pytest.mark.parametrize("target", [{"handler": "handler"}, {"event": "job"}])
+async def test_a_schedule_of_what_nobody_knows_any_more_can_be_forgotten(
+    store: MemoryStore, fake_clock: FakeClock, target: dict[str, Any]
+) -> None:
+    async with Failing(store, fake_clock).bus as bus:
+        await bus.configure(**target, redelivery=FAST)
+    async with EventBus(dlq=DeadLetterQueue(store, clock=fake_clock)) as bus:
+        with pytest.raises(LookupError):
+            await bus.configure(**target, redelivery=SLOW)
+        assert (await bus.configure(**target, forget_redelivery=True)).schedules == ()
+        with pytest.raises(LookupError):
+            await bus.configure(**target, forget_redelivery=True)
+
+
 # -- the switch
 
 

@@ -138,11 +138,15 @@ class Batches:
         taken = try_lock(connection, keys, ids, alone)
         if not taken:
             return {}
-        return {
-            number: _held_up(job, theirs)
-            for number, (job, own) in enumerate(zip(jobs, locked_by, strict=True))
-            if (theirs := taken & {*own[0], *own[1]})
-        }
+        held_up: dict[int, Any] = {}
+        behind: set[Key] = set()
+        for number, (job, own) in enumerate(zip(jobs, locked_by, strict=True)):
+            theirs = taken & {*own[0], *own[1]}
+            if theirs or (isinstance(job, Add) and not behind.isdisjoint(own[0])):
+                held_up[number] = _held_up(job, theirs)
+                if isinstance(job, Add):
+                    behind.update(own[0])
+        return held_up
 
 
 def _held_up(job: WriteJob, taken: AbstractSet[Key | str]) -> Any:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eventbus.controls import Control, ControlState, Scope
 from eventbus_adapters.sql.decoding import moment_of
+from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.statements import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 COLUMNS = """number, tenant, event_name, handler_id,
     state, reason, closed_by, since_us, until_us, drained_us, version"""
 _ALL = Statement("SELECT {columns} FROM {controls} WHERE NOT ({reopened})", columns=COLUMNS)
+_THESE = Statement(
+    """WITH wanted (scope_of) AS (VALUES {rows})
+    SELECT {columns} FROM {controls} WHERE scope IN (SELECT scope_of FROM wanted) AND NOT ({reopened})""",
+    columns=COLUMNS,
+    row=["TEXT"],
+)
+_ENDED = Statement(
+    "SELECT {columns} FROM {controls} WHERE until_us <= :now_us AND NOT ({reopened})", columns=COLUMNS
+)
+_DRAINING = Statement("SELECT {columns} FROM {controls} WHERE state = 'draining'", columns=COLUMNS)
 _STAMP = Statement("SELECT stamp FROM {configuration}")
 _STAMPED = Statement(
     """SELECT stamp, {columns} FROM (SELECT stamp FROM {configuration}) AS stamped
@@ -118,7 +129,26 @@ class KnownControls:
 
 def all_controls(connection: Connection) -> Sequence[Numbered]:
     """Return the controls, by the time since when they are there."""
-    return sorted(map(numbered, _ALL.run(connection)), key=_came_at)
+    return _in_order(_ALL.run(connection))
+
+
+def controls_of(connection: Connection, scopes: Collection[Scope]) -> Sequence[Numbered]:
+    """Return those of some scopes; in order, as all of these do."""
+    return _in_order(_THESE.over(connection, [(scope_key(it),) for it in set(scopes)]))
+
+
+def ended_controls(connection: Connection, now: datetime) -> Sequence[Numbered]:
+    """Return those that have come to their ``until``."""
+    return _in_order(_ENDED.run(connection, now_us=microseconds(now)))
+
+
+def draining_controls(connection: Connection) -> Sequence[Numbered]:
+    """Return those that are being drained."""
+    return _in_order(_DRAINING.run(connection))
+
+
+def _in_order(rows: Iterable[Any]) -> Sequence[Numbered]:
+    return sorted(map(numbered, rows), key=_came_at)
 
 
 def numbered(row: Any) -> Numbered:

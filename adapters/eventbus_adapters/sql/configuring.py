@@ -6,23 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from eventbus.controls import Control, ControlState, Scope
 from eventbus.ids import new_id
-from eventbus_adapters.sql.closures import COLUMNS, all_controls, numbered, scope_key
-from eventbus_adapters.sql.decoding import moment_of, policy_of
+from eventbus.log import Log
+from eventbus_adapters.sql.closures import (
+    COLUMNS,
+    all_controls,
+    controls_of,
+    ended_controls,
+    numbered,
+    scope_key,
+)
+from eventbus_adapters.sql.decoding import UNREADABLE, moment_of, policy_of
 from eventbus_adapters.sql.encoding import microseconds, policy_text
 from eventbus_adapters.sql.locking import lock_controls
 from eventbus_adapters.sql.statements import Statement
-from eventbus_adapters.sql.unparking import unpark_some
+from eventbus_adapters.sql.unparking import Unparked, unpark_some
 from eventbus_dlq.control_store import Configuration, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from eventbus.retry import RetryPolicy
+    from eventbus_adapters.sql.closures import Numbered
     from eventbus_adapters.sql.counts import Deltas
     from eventbus_dlq.control_store import Closing
+
+_log = Log()
 
 AT_ONCE = 1_000
 """How many letters an opening lets go back within its own transaction."""
@@ -65,8 +76,7 @@ _OPEN = Statement(
     row=["BIGINT"],
 )
 _FORGET_ACKS = Statement(
-    "WITH wanted (done) AS (VALUES {rows}) DELETE FROM {acks} WHERE version IN (SELECT done FROM wanted)",
-    row=["BIGINT"],
+    "DELETE FROM {acks} WHERE version NOT IN (SELECT version FROM {controls} WHERE state = 'draining')"
 )
 _UNFINISHED = Statement(
     """SELECT 1 AS found WHERE EXISTS (SELECT 1 FROM {controls} WHERE {reopened})
@@ -83,7 +93,7 @@ def configuration(connection: Connection, known: int | None = None) -> Configura
     return Configuration(
         version=version,
         controls=tuple(it.control for it in all_controls(connection)),
-        schedules=tuple(_schedule(row) for row in _SCHEDULES.run(connection)),
+        schedules=tuple(_schedules(connection)),
         automatic_retries=not rows or bool(rows[0].automatic_retries),
     )
 
@@ -150,6 +160,7 @@ def close_scope(
         since_us=microseconds(now),
         until_us=None if until is None else microseconds(until),
     )
+    forget_acks(connection)
     return numbered(row).control
 
 
@@ -158,11 +169,10 @@ def open_scopes(
 ) -> Sequence[Control]:
     """Remove the controls of these scopes, None for all, and let the first letters go back."""
     lock_controls(connection)
-    wanted = None if scopes is None else frozenset(scopes)
-    opened = [it for it in all_controls(connection) if wanted is None or it.control.scope in wanted]
+    opened = all_controls(connection) if scopes is None else controls_of(connection, scopes)
     if not opened:
         return []
-    _open(connection, [(it.number, it.control) for it in opened])
+    _open(connection, opened)
     unpark_some(connection, deltas, limit=AT_ONCE, now=now)
     return [it.control for it in opened]
 
@@ -172,12 +182,12 @@ def is_unfinished(connection: Connection, now: datetime) -> bool:
     return bool(_UNFINISHED.run(connection, now_us=microseconds(now)))
 
 
-def unpark(connection: Connection, deltas: Deltas, *, limit: int, now: datetime) -> bool:
-    """Remove the controls that have come to their end; let letters go back; tell whether some are left."""
+def unpark(connection: Connection, deltas: Deltas, *, limit: int, now: datetime) -> Unparked:
+    """Remove the controls that have come to their end, and let letters go back."""
     lock_controls(connection)
-    ended = [it for it in all_controls(connection) if not it.control.is_closed(now)]
+    ended = ended_controls(connection, now)
     if ended:
-        _open(connection, [(it.number, it.control) for it in ended])
+        _open(connection, ended)
     return unpark_some(connection, deltas, limit=limit, now=now)
 
 
@@ -187,20 +197,31 @@ def bump(connection: Connection) -> int:
     return int(row.version)
 
 
-def forget_acks(connection: Connection, controls: Collection[Control]) -> None:
-    """Forget who has acknowledged controls, which are not draining any more."""
-    _FORGET_ACKS.over(connection, [(it.version,) for it in controls])
+def forget_acks(connection: Connection) -> None:
+    """Forget who has acknowledged what is not being drained any more, or is again with another version."""
+    _FORGET_ACKS.run(connection)
 
 
-def _open(connection: Connection, opened: list[tuple[int, Control]]) -> None:
+def _open(connection: Connection, opened: Collection[Numbered]) -> None:
     bump(connection)
-    _OPEN.over(connection, [(number,) for number, _ in opened])
-    forget_acks(connection, [control for _, control in opened])
+    _OPEN.over(connection, [(it.number,) for it in opened])
+    forget_acks(connection)
 
 
 def _retries(connection: Connection) -> bool:
     rows = _SET.run(connection)
     return not rows or bool(rows[0].automatic_retries)
+
+
+def _schedules(connection: Connection) -> Iterator[Schedule]:
+    """Yield the schedules but those that cannot be understood, which keep nobody from working."""
+    for row in _SCHEDULES.run(connection):
+        try:
+            yield _schedule(row)
+        except UNREADABLE as error:
+            _log.warning(
+                "schedule.unreadable", handler_id=row.handler_id, event_name=row.event_name, error=str(error)
+            )
 
 
 def _schedule(row: Any) -> Schedule:

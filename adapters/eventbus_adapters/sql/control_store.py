@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
+
 from eventbus_adapters.sql import announcing, configuring, draining
 from eventbus_adapters.sql.access import Access
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from eventbus.controls import Control, Scope
     from eventbus.retry import RetryPolicy
     from eventbus_dlq.control_store import Announcement, Closing, Configuration
+
+_LOCKED = 0.25
+"""Seconds after which it is worth to look again at letters that somebody else's transaction has locked."""
 
 
 class SqlControlStore(Access):
@@ -68,7 +73,10 @@ class SqlControlStore(Access):
         if not await self._read(partial(configuring.is_unfinished, now=now)):
             return False
         work = partial(configuring.unpark, limit=limit, now=now)
-        return await self._change(work, lambda: "let letters go back", apart=True)
+        unparked = await self._change(work, lambda: "let letters go back", apart=True)
+        if unparked.left and not unparked.went:
+            await anyio.sleep(_LOCKED)
+        return unparked.left
 
     async def acknowledge(
         self, process_id: str, drains: Collection[Control], *, live_since: datetime, now: datetime

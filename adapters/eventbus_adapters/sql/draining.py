@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eventbus.controls import Control, ControlState, Scope
-from eventbus_adapters.sql.closures import Numbered, all_controls
+from eventbus_adapters.sql.closures import Numbered, draining_controls
 from eventbus_adapters.sql.configuring import bump, forget_acks
 from eventbus_adapters.sql.encoding import microseconds
 from eventbus_adapters.sql.locking import lock_controls
@@ -28,7 +28,6 @@ _ACKNOWLEDGE = Statement(
     ON CONFLICT DO NOTHING""",
     row=["BIGINT"],
 )
-_DRAINING = Statement("SELECT 1 FROM {controls} WHERE state = 'draining' LIMIT 1")
 _LIVE = Statement("SELECT id FROM {processes} WHERE beat_us >= :since_us")
 _ACKS = Statement("SELECT version, process_id FROM {acks}")
 _RUNNING = Statement("SELECT DISTINCT tenant, event_name, handler_id FROM {letters} {leased} WHERE {running}")
@@ -48,7 +47,7 @@ def acknowledge(connection: Connection, _: Deltas, *, process_id: str, drains: C
 
 def has_ended(connection: Connection, live_since: datetime) -> bool:
     """Tell whether a draining control has come to its end."""
-    return bool(_DRAINING.run(connection)) and bool(_ended(connection, live_since))
+    return bool(_ended(connection, live_since))
 
 
 def drain(connection: Connection, _: Deltas, *, live_since: datetime, now: datetime) -> Sequence[Control]:
@@ -59,14 +58,13 @@ def drain(connection: Connection, _: Deltas, *, live_since: datetime, now: datet
         return []
     bump(connection)
     _DRAIN.over(connection, [(it.number,) for it in ended], now_us=microseconds(now))
-    drained = [replace(it.control, state=ControlState.DRAINED, drained_at=now) for it in ended]
-    forget_acks(connection, drained)
-    return drained
+    forget_acks(connection)
+    return [replace(it.control, state=ControlState.DRAINED, drained_at=now) for it in ended]
 
 
 def _ended(connection: Connection, live_since: datetime) -> list[Numbered]:
     """Return the draining controls that all who live have acknowledged and of which nothing runs."""
-    draining = [it for it in all_controls(connection) if it.control.state is ControlState.DRAINING]
+    draining = draining_controls(connection)
     if not draining:
         return []
     live = {row.id for row in _LIVE.run(connection, since_us=microseconds(live_since))}

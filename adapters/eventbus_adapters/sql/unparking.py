@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eventbus_adapters.sql.closures import Closures, all_controls
 from eventbus_adapters.sql.counts import COUNTED
@@ -72,24 +72,40 @@ _FINISH = Statement(
 )
 
 
-def unpark_some(connection: Connection, deltas: Deltas, *, limit: int, now: datetime) -> bool:
-    """Let up to ``limit`` letters go back that no control closes; tell whether there may be more of them.
+class Unparked(NamedTuple):
+    """How far letting letters go back has come.
+
+    Attributes:
+        went: whether any has gone back, or need not any more.
+        left: whether there may be more of them.
+    """
+
+    went: bool
+    left: bool
+
+
+def unpark_some(connection: Connection, deltas: Deltas, *, limit: int, now: datetime) -> Unparked:
+    """Let up to ``limit`` letters go back that no control closes.
 
     The controls are locked. What somebody else's transaction has locked is left for another time.
     """
     _FINISH.run(connection)
-    closures = Closures(all_controls(connection))
+    closures: Closures | None = None
+    went = False
     left = limit
     for _ in range(_ROUNDS):
         wanted = _oldest(connection, left) if left > 0 else []
         if not wanted:
             break
+        if closures is None:
+            closures = Closures(all_controls(connection))
         back, done = _go_back(connection, deltas, wanted, closures, now)
         _FINISH.run(connection)
         left -= back
+        went = went or done > 0
         if not done:
             break
-    return bool(_REOPENED.run(connection, most=1))
+    return Unparked(went, bool(_REOPENED.run(connection, most=1)))
 
 
 def _oldest(connection: Connection, most: int) -> list[int]:

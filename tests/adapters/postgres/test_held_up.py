@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from eventbus import EventBus
 from eventbus_adapters.sql import SqlStore
-from eventbus_dlq import Claim, DeadLetterQueue, Settlement, StoreLocked
+from eventbus_dlq import Claim, DeadLetterQuery, DeadLetterQueue, Settlement, StoreLocked
 from eventbus_dlq.letter import DeadLetterState, Verb
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # SQLAlchemy's sessions need it
@@ -171,3 +171,49 @@ async def test_a_bus_goes_on_beside_a_long_transaction(url: str) -> None:
             await bus.wait_idle()
         assert (await bus.stats()).total == 0
     assert seen == [("k", 1), ("other", 0), ("other", 1), ("other", 2), ("k", 2)]
+
+
+async def keys_in_order(store: SqlStore) -> list[tuple[str | None, str]]:
+    page = await store.find(DeadLetterQuery(), order="oldest")
+    return [(it.ordering_key, it.event_id) for it in page.items]
+
+
+async def test_what_comes_behind_a_held_up_one_of_its_sequence_does_not_pass_it(
+    store: SqlStore, url: str
+) -> None:
+    locked, first, second, third = (build_delivery(key, created_at=NOW) for key in ("k", "j", "j", "j"))
+    async with session_on(url) as session, anyio.create_task_group() as group:
+        await store.accept_in(session, [build_delivery("k", created_at=after(-1))])
+        for batch in ([locked, first], [second]):  # with one another in a transaction
+            group.start_soon(store.accept, batch)
+        await anyio.sleep(0.1)
+        group.start_soon(store.accept, [third])
+        await anyio.sleep(0.1)
+        assert await keys_in_order(store) == []
+        await session.rollback()
+    assert await keys_in_order(store) == [
+        ("k", locked.event_id),
+        ("j", first.event_id),
+        ("j", second.event_id),
+        ("j", third.event_id),
+    ]
+
+
+async def test_what_is_held_up_keeps_its_place_when_its_sequence_is_free_again(
+    store: SqlStore, url: str
+) -> None:
+    first, second = (build_delivery("k", created_at=NOW) for _ in range(2))
+    async with session_on(url) as long, session_on(url) as short, anyio.create_task_group() as group:
+        await store.accept_in(long, [build_delivery("x"), build_delivery("y")])
+        await store.accept_in(short, [build_delivery("k")])
+        for delivery in (build_delivery("x"), build_delivery("y"), first):  # more than wait at a time
+            group.start_soon(store.accept, [delivery])
+            await anyio.sleep(0.05)
+        await short.rollback()
+        group.start_soon(store.accept, [second])
+        await anyio.sleep(0.1)
+        await long.rollback()
+    assert [it for it in await keys_in_order(store) if it[0] == "k"] == [
+        ("k", first.event_id),
+        ("k", second.event_id),
+    ]

@@ -203,6 +203,20 @@ async def test_what_is_locked_goes_back_later_and_the_rest_at_once(store: SqlSto
     assert await states(store, in_line, locked, free) == [ACCEPTED] * 3
 
 
+async def test_what_is_locked_is_not_asked_for_again_and_again(store: SqlStore, url: str) -> None:
+    await accepted(store, "acme", "k")
+    await close(store)
+    await claim_due(store)
+    async with session_on(url) as session:
+        await store.accept_in(session, [build_delivery("k", tenant="acme")])
+        await store.open_scopes([ACME], now=NOW)
+        asked = 0
+        with anyio.move_on_after(0.6):
+            while await store.unpark(limit=9, now=NOW):
+                asked += 1
+        assert 0 < asked <= 3
+
+
 async def test_two_processes_may_let_go_back_at_the_same_time(store: SqlStore, other: SqlStore) -> None:
     await close(store)
     await store.accept([build_delivery(tenant="acme") for _ in range(1_300)])

@@ -115,3 +115,18 @@ async def test_more_than_a_call_parks_is_parked_by_the_next_and_its_caller_is_wo
     await store.open_scopes(None, now=NOW)
     await bring_back(store)
     assert (await store.stats(now=NOW)).by_state == {"accepted": 400, "running": 1}
+
+
+async def test_one_of_many_controls_is_opened_or_drained_without_a_look_at_the_others(
+    store: SqlStore, statements: list[str]
+) -> None:
+    for number in range(3):
+        await close(store, Scope(f"tenant-{number}"), "draining" if number else "paused", until=after(60))
+    statements.clear()
+    assert [it.scope for it in await store.open_scopes([Scope("tenant-1")], now=NOW)] == [Scope("tenant-1")]
+    assert len(await store.acknowledge("p", [], live_since=NOW, now=NOW)) == 1
+    await store.unpark(limit=10, now=after(90))
+    assert not [it for it in statements if "FROM eventbus_controls WHERE NOT (state = 'reopened')" in it]
+    left = await store.configuration()
+    assert left is not None
+    assert left.controls == ()

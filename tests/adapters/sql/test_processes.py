@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from letters import NOW
 
 from eventbus_adapters.sql import SqlStore
@@ -16,6 +17,9 @@ from eventbus_dlq.query import DeadLetterQuery
 PROCESSES = 8
 LETTERS = 20
 DELIVERIES = 40
+
+ONCE = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""The processes have event loops of their own, whatever the test's is."""
 
 CHILD = f"""
 import asyncio, sys
@@ -71,6 +75,7 @@ asyncio.run(main())
 """
 
 
+@ONCE
 async def test_eight_processes_create_and_share_one_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     await run_together(CHILD, url)
@@ -83,6 +88,7 @@ async def test_eight_processes_create_and_share_one_file(tmp_path: Path) -> None
     assert len(page.items) == PROCESSES * LETTERS
 
 
+@ONCE
 async def test_of_eight_processes_each_delivery_is_run_by_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     handled = [it for output in await run_together(WORKER, url) for it in output.split()]

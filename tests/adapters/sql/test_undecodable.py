@@ -6,8 +6,10 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
+import structlog
 from letters import NOW, after, build_delivery, build_letter
 
+from eventbus.retry import RetryPolicy
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq.errors import DeadLetterNotFound, InvalidTransition
 from eventbus_dlq.letter import DeadLetterState, Reason, Verb
@@ -253,3 +255,27 @@ async def test_a_long_message_and_old_attempts_come_back_whole(store: SqlStore) 
     assert await store.get(letter.id) == letter
     (item,) = (await store.find(EVERYTHING)).items
     assert item.error_message == "x" * 500
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("redelivery", '{"attempts": 3, "of_a_later_version": 1}'),
+        ("redelivery", "soon"),
+        ("since_us", 10**18),
+    ],
+)
+async def test_a_broken_schedule_applies_to_nothing_and_can_be_replaced(
+    store: SqlStore, by_hand: sqlite3.Connection, column: str, value: object
+) -> None:
+    policy = RetryPolicy(attempts=3)
+    await store.configure(now=NOW, handler="billing.charge", redelivery=policy)
+    by_hand.execute(f"UPDATE eventbus_schedules SET {column} = ?", (value,))
+    with structlog.testing.capture_logs() as logs:
+        await store.configure(now=NOW, event="OrderPlaced", redelivery=policy)
+        found = await store.configuration()
+    assert found is not None
+    assert [(it.handler, it.event) for it in found.schedules] == [(None, "OrderPlaced")]
+    assert {(it["event"], it["handler_id"]) for it in logs} == {("schedule.unreadable", "billing.charge")}
+    mended = await store.configure(now=after(1), handler="billing.charge", redelivery=policy)
+    assert {it.handler for it in mended.schedules} == {"billing.charge", None}

@@ -21,6 +21,7 @@ from eventbus_adapters.sql.postgres.database import (
     Transactions,
     Unreachable,
 )
+from eventbus_adapters.sql.postgres.held_up import HeldUp
 from eventbus_adapters.sql.postgres.inbox import Inbox
 from eventbus_adapters.sql.postgres.notices import Notices
 from eventbus_adapters.sql.postgres.rights import check_rights
@@ -59,7 +60,7 @@ class OnPostgres:
         self._reads: Inbox[Read] = Inbox(self._loop, database)
         self._beats: Inbox[WriteJob] = Inbox(self._loop, database)
         self._apart: Inbox[WriteJob] = Inbox(self._loop, database)
-        self._held_up: Inbox[WriteJob] = Inbox(self._loop, database)
+        self._held_up = HeldUp(self._loop, database)
         self._notices = Notices(database)
         self._upkeep = Upkeep()
         self.read = self._reads.put
@@ -92,7 +93,8 @@ class OnPostgres:
 
         What is urgent has a connection of its own, and so has what is claimed as it arrives: nobody but
         its owner can do anything with it. So has what waits for the lock of the controls, each a transaction
-        of its own. All else happens in the order in which it was handed over.
+        of its own. All else happens in the order in which it was handed over, but for what is held up by
+        somebody else's transaction, with the later letters of the same sequences.
         """
         if isinstance(job, Change):
             (self._beats if job.urgent else self._apart if job.apart else self._writes).put(job)
@@ -156,8 +158,8 @@ class OnPostgres:
             reading = Transactions(self._database, engine.sync_engine.execution_options(**_ONE_SNAPSHOT))
             await asyncio.gather(
                 self._write_to_the_end(transactions),
-                self._write_one_by_one(self._apart, transactions),
-                *(self._write_one_by_one(self._held_up, transactions) for _ in range(PATIENT_WRITERS)),
+                self._write_apart(transactions),
+                *(self._write_patiently(transactions) for _ in range(PATIENT_WRITERS)),
                 *(self._read_all(reading) for _ in range(READERS)),
             )
             for task in aside:
@@ -183,22 +185,35 @@ class OnPostgres:
         while (job := await inbox.take()) is not None:
             await asyncio.sleep(0)  # whoever is busy handing over more has the interpreter meanwhile
             jobs = _gathered(inbox, job)
-            outcomes = await greenlet_spawn(batches.commit, jobs)
+            behind = self._held_up.behind(jobs)
+            going = [it for number, it in enumerate(jobs) if number not in behind]
+            outcomes = await greenlet_spawn(batches.commit, going) if going else []
+            answers = iter(outcomes)
             told: list[tuple[Any, Any]] = []
-            for it, outcome in zip(jobs, outcomes, strict=True):
+            for number, it in enumerate(jobs):
+                outcome = HELD_UP if number in behind else next(answers)
                 if outcome is HELD_UP:
                     self._held_up.put(it)
                 else:
                     told.append((it.waiter, outcome))
             if told:
                 deliver(told)
-            self._fail_others(inbox, outcomes[-1])
+            if outcomes:
+                self._fail_others(inbox, outcomes[-1])
 
-    async def _write_one_by_one(self, inbox: Inbox[WriteJob], transactions: Transactions) -> None:
+    async def _write_apart(self, transactions: Transactions) -> None:
+        """Write what changes controls, each by itself."""
+        batches = Batches(transactions, self._committed)
+        while (job := await self._apart.take()) is not None:
+            (outcome,) = await greenlet_spawn(batches.commit, [job])
+            deliver([(job.waiter, outcome)])
+
+    async def _write_patiently(self, transactions: Transactions) -> None:
         """Write what has to wait for somebody else, each by itself."""
         batches = Batches(transactions, self._committed)
-        while (job := await inbox.take()) is not None:
+        while (job := await self._held_up.take()) is not None:
             (outcome,) = await greenlet_spawn(batches.commit, [job])
+            self._held_up.done(job)
             deliver([(job.waiter, outcome)])
 
     def _committed(self, deltas: Deltas, appended: int) -> None:
@@ -222,7 +237,7 @@ def _is_claimed(job: Add) -> bool:
     return job.verb == "accept" and all(letter.state is DeadLetterState.RUNNING for letter in job.letters)
 
 
-def _refuse(inbox: Inbox[Any], error: Callable[[], Exception]) -> None:
+def _refuse(inbox: Inbox[Any] | HeldUp, error: Callable[[], Exception]) -> None:
     """Answer every job that waits with an error, a new one for each."""
     waiting = inbox.take_everything()
     if waiting:
