@@ -326,7 +326,7 @@ async def test_a_thread_that_outlives_the_bus_keeps_its_lease_until_it_runs_out(
     bus = EventBus(dlq=DeadLetterQueue(store, clock=fake_clock, lease=30), shutdown_grace=0)
     go = threading.Event()
 
-    @bus.on("job", id="slow", timeout=0.02)
+    @bus.on("job", id="slow", timeout=0.3)
     def slow(event: Any) -> None:
         go.wait(30)
 

@@ -1,4 +1,9 @@
-"""Codes in words, and how they and an HTTP status together tell what happened."""
+"""Codes in words, and how they and an HTTP status together tell what happened.
+
+The status comes first: of the exception, then of its response. A code in words, from the exception's
+attributes, its body and its response in this order, counts where there is no status, and where senders use
+a status for more than its name says. What is said beside a 400, 403 or 429 tells limits from the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from eventbus.classify.http import kind_of_status, response_of, status_of
+from eventbus.classify.http import kind_of_status, response_of, status_of, status_of_response
 from eventbus.classify.kinds import Kind
 from eventbus.classify.names import told_by
 from eventbus.classify.reading import attribute, item, listed, mapping, number, present, text_of, word
@@ -46,6 +51,7 @@ GRPC: dict[str, Kind] = {
 """The status codes of gRPC, which Google's HTTP APIs use as well."""
 
 _EXACT: dict[str, Kind] = {
+    "no_text": Kind.VALIDATION,
     "SYNTAX_ERROR": Kind.BUG,
     "TABLE_NOT_FOUND": Kind.BUG,
     "COLUMN_NOT_FOUND": Kind.BUG,
@@ -62,18 +68,22 @@ _ATTRIBUTES = (
     "error_type",
     "error",
     "status",
+    "reason",
+    "kind",
+    "error_kind",
 )
-_BODIES = ("body", "json_body", "data", "details", "error_details")
+_BODIES = ("body", "json_body", "data", "details", "error_details", "errors")
 _SAYING = ("body", "json_body", "data", "content", "message", "error", "details")
-_IN_BODY = ("code", "type", "status", "reason", "error", "__type", "errorCode", "error_code")
-_USED_UP = re.compile(
+_IN_BODY = ("code", "type", "status", "reason", "error", "__type", "errorCode", "error_code", "errors")
+_DEPTH = 2
+_USED_UP = (  # compiled when asked first, like all that is seldom asked
     r"insufficient.?quota|current quota|quota.{0,40}(?:day|month|billing|used up|exhausted)|billing|credit|"
     r"(?:usage|monthly|daily|spend\w*|plan'?s?|free tier|hard) (?:limit|cap|quota|allowance)|"
     r"per (?:day|month)|"
     r"your plan|used up|(?:upgrade|exceeded) your plan|out of (?:quota|funds|tokens)"
 )
-_LIMITED = re.compile(r"rate.?limit|too many requests|abuse detection|throttl|quota|slow down|ratelimit")
-_TOO_LOW = re.compile(r"credit balance is too low|insufficient.?(?:quota|credits?)")
+_LIMITED = r"rate.?limit|too many requests|abuse detection|throttl|quota|slow down|ratelimit"
+_TOO_LOW = r"credit balance is too low|insufficient.?(?:quota|credits?)"
 
 _OVERRULES = {
     400: frozenset(Kind) - {Kind.EXTERNAL_API, Kind.BUG},
@@ -106,6 +116,12 @@ def coded(error: BaseException) -> Evidence | None:
     return Evidence(_together(error, status, told), _shown(error, status))
 
 
+def answered(error: BaseException) -> Evidence | None:
+    """Read the HTTP status of the response only, where the exception's own code is of another protocol."""
+    status = status_of_response(error)
+    return None if status is None else Evidence(kind_of_status(status), str(status))
+
+
 def _shown(error: BaseException, status: int) -> str:
     """Return the code that a cloud's client shows, or the status."""
     return word(item(item(response_of(error), "Error"), "Code")) or str(status)
@@ -113,10 +129,9 @@ def _shown(error: BaseException, status: int) -> str:
 
 def stated(pattern: str) -> Callable[[BaseException], Evidence | None]:
     """Return a reader of the status that a library always writes at one place of its messages."""
-    place = re.compile(pattern)
 
     def read(error: BaseException) -> Evidence | None:
-        found = place.match(text_of(error))
+        found = re.match(pattern, text_of(error))
         status = int(found[1]) if found else 0
         return Evidence(kind_of_status(status), str(status)) if 400 <= status <= 599 else None
 
@@ -140,12 +155,17 @@ def _together(error: BaseException, status: int, told: Kind | None) -> Kind:
     if told is not None and told in _OVERRULES.get(status, ()):
         return told
     if status == 429:
-        return Kind.QUOTA_EXCEEDED if _USED_UP.search(_said(error)) else kind
-    if status == 403 and (header_of(error, "x-ratelimit-remaining") == "0" or _LIMITED.search(_said(error))):
+        return Kind.QUOTA_EXCEEDED if re.search(_USED_UP, _said(error)) else kind
+    if status == 403 and _is_limited(error):
         return Kind.RATE_LIMIT
-    if status == 400 and _TOO_LOW.search(_said(error)):
+    if status == 400 and re.search(_TOO_LOW, _said(error)):
         return Kind.QUOTA_EXCEEDED
     return kind
+
+
+def _is_limited(error: BaseException) -> bool:
+    remaining = header_of(error, "x-ratelimit-remaining")
+    return remaining == "0" or re.search(_LIMITED, _said(error)) is not None
 
 
 def _codes_of(error: BaseException) -> Iterator[str]:
@@ -164,24 +184,30 @@ def _codes_of(error: BaseException) -> Iterator[str]:
         yield from _codes_in(attribute(response, "data"))
 
 
-def _codes_in(value: Any, depth: int = 2) -> Iterator[str]:
+def _codes_in(value: Any, depth: int = _DEPTH) -> Iterator[str]:
     """Give the codes in a value: itself, or what stands in a body where bodies have them."""
     text = word(value)
     if text is not None:
-        if _CODE.fullmatch(text) or (depth < 2 and text.isdigit()):
+        if _CODE.fullmatch(text) or (depth < _DEPTH and text.isdigit()):
             yield text
         return
     if mapping(value) is not None:
-        if depth:
-            inner = item(value, "Error")
-            if inner is not None:
-                yield from _codes_in({"code": item(inner, "Code")}, depth - 1)
-            for name in _IN_BODY:
-                yield from _codes_in(item(value, name), depth - 1)
-    elif depth == 2 and number(value) is None and not isinstance(value, (list, tuple)):
+        yield from _codes_in_body(value, depth - 1) if depth else ()
+    elif type(value) in (list, tuple):
+        first = next(iter(listed(value, 1)), None)
+        yield from () if type(first) in (list, tuple) else _codes_in(first, depth)
+    elif depth == _DEPTH and number(value) is None:
         code = attribute(value, "code")  # azure's error has one of its own
         if type(code) is str and _CODE.fullmatch(code):
             yield code
+
+
+def _codes_in_body(body: Any, depth: int) -> Iterator[str]:
+    inner = item(body, "Error")
+    if inner is not None:
+        yield from _codes_in({"code": item(inner, "Code")}, depth)
+    for name in _IN_BODY:
+        yield from _codes_in(item(body, name), depth)
 
 
 def _said(error: BaseException) -> str:

@@ -66,7 +66,8 @@ CONCEPTS: dict[Kind, str] = {
         r"(?:transaction|write|read write|update) conflict|version conflict|"
         r"serialization (?:failure|conflict|anomaly)|(?:transaction|operation) (?:aborted|restart|"
         r"retry|retryable)|aborted$|"
-        r"contention|contended|lease (?:held|lost|taken|conflict|expired|already present)|watch error|"
+        r"locked by|transaction cancell?ed|contention|contended|"
+        r"lease (?:held|lost|taken|conflict|expired|already present)|watch error|"
         r"not owned|"
         r"(?:object|table|consumer|topic|partition) in use|group rebalance|rebalance in progress|"
         r"prior request not complete|"
@@ -155,14 +156,15 @@ CONCEPTS: dict[Kind, str] = {
         r"(?:foreign key|not null|check|exclusion|restrict|primary key|referential|business rule|"
         r"rule)(?: constraint)?(?: integrity)? (?:violation|violated|failed)|constraint(?: violation|"
         r" violated| failed| failure| error)?|violat\w+|"
-        r"precondition(?: failed| not met)?|failed precondition|conditional (?:check|request|"
+        r"archived|precondition(?: failed| not met)?|failed precondition|conditional (?:check|request|"
         r"write)(?: failed)?|idempoten\w+|double (?:booking|booked|spend\w*|charge\w*|entry|payment|"
         r"submi\w+)|not empty|resource modified|(?:has|have) (?:children|"
         r"dependents|references)"
     ),
     Kind.BUG: (
         r"(?:security|access|policy|protocol|contract|invariant|assertion) (?:violat\w+)|"
-        r"bug|programming|assert(?:ion)?s?(?: failed)?|not ?implemented|unimplemented|not configured|"
+        r"bug|programming|type ?check|assert(?:ion)?s?(?: failed)?|"
+        r"not ?implemented|unimplemented|not configured|"
         r"(?:mis|im|not |bad |invalid |improperly )?config(?:uration|ured)?|misconfigured|"
         r"improperly configured|settings?|"
         r"invariant|unreachable (?:code|state|branch)|undefined|inconsisten\w+|(?:unexpected|illegal|"
@@ -195,7 +197,9 @@ CONCEPTS: dict[Kind, str] = {
         r"any) (?:permissions?|roles?|any role|scope|privileges?|rights|access)|"
         r"session (?:expired|invalid)|(?:permissions?|scopes?|roles?|privileges?) (?:missing|lacking)|"
         r"expired|revoked|security|suspended|banned|kicked|untrusted|"
-        r"not verified|host key|cross origin|unrecognized client|request time too skewed|"
+        r"not verified|un ?licen[cs]ed|restricted|cant (?:update|delete|invite|kick|archive|leave)|"
+        r"not (?:in|a? ?member of) (?:channel|group|team|workspace|organi[sz]ation)|"
+        r"host key|cross origin|unrecognized client|request time too skewed|"
         r"invalid client|opt in required|subscription required|access|decrypt(?:ion)?|proxy auth\w*"
     ),
     Kind.NOT_FOUND: (
@@ -226,6 +230,7 @@ CONCEPTS: dict[Kind, str] = {
         r"balance)|out of stock|reject\w*|refund\w+ not allowed|blank|empty \w+|empty (?:value|input|"
         r"field|body|"
         r"payload)|not (?:a )?valid|unprocessed|content (?:filter|policy)\w*|moderation|blocked|"
+        r"not (?!reach|call|retr|resolv)\w+able|"
         r"parameters?|arguments?|value error|literal|number format|date format"
     ),
     Kind.CONNECTION: (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from eventbus.classify.coded import Evidence
+from eventbus.classify.kinds import Kind
 from eventbus.classify.reading import args_of, attribute, item, listed, number, present, text_of
 from eventbus.classify.sqlstates import is_sqlstate, kind_of_sqlstate
 from eventbus.classify.vendor_codes import (
@@ -16,8 +17,11 @@ from eventbus.classify.vendor_codes import (
     SQL_SERVER,
     SQLITE,
 )
+from eventbus.classify.words import kind_of_text
 
-_NATIVE = re.compile(r"\((-?\d{1,6})\) \(SQL")
+_ORACLE = r"(ORA|DPY)-(\d{4,5})\b"
+_ORACLE_DIGITS = {"ORA": 5, "DPY": 4}
+_NATIVE = r"\((-?\d{1,6})\) \(SQL"
 
 
 def sqlstate(error: BaseException) -> Evidence | None:
@@ -25,7 +29,10 @@ def sqlstate(error: BaseException) -> Evidence | None:
     for name in present(error, ("sqlstate", "pgcode")):
         state = attribute(error, name)
         if is_sqlstate(state):
-            return Evidence(kind_of_sqlstate(state), state)
+            kind = kind_of_sqlstate(state)
+            if kind is Kind.CONNECTION and kind_of_text(text_of(error)) is Kind.PERMISSION:
+                kind = Kind.PERMISSION  # connected, and not let in
+            return Evidence(kind, state)
     return None
 
 
@@ -52,15 +59,21 @@ def mysql(error: BaseException) -> Evidence | None:
 
 
 def oracle(error: BaseException) -> Evidence | None:
-    """Read Oracle's number from the error object that is the first argument."""
+    """Read Oracle's number from the error object that is the first argument, or from the head of the text."""
     for value in args_of(error)[:1]:
-        full = attribute(value, "full_code")
         code = number(attribute(value, "code"))
-        if type(full) is str and full.startswith("DPY-") and full[4:].isdigit():
-            return Evidence(ORACLE_DRIVER.get(int(full[4:])), full[:64])
         if code:
-            return Evidence(ORACLE.get(code), full[:64] if type(full) is str and full else f"ORA-{code:05}")
+            return _oracle_coded("ORA", code)
+        told = attribute(value, "full_code")
+        full = re.match(_ORACLE, told if type(told) is str else text_of(error))
+        if full:
+            return _oracle_coded(full[1], int(full[2]))
     return None
+
+
+def _oracle_coded(by: str, code: int) -> Evidence:
+    known = ORACLE if by == "ORA" else ORACLE_DRIVER
+    return Evidence(known.get(code), f"{by}-{code:0{_ORACLE_DIGITS[by]}}")
 
 
 def sql_server(error: BaseException) -> Evidence | None:
@@ -76,7 +89,7 @@ def odbc(error: BaseException) -> Evidence | None:
     args = args_of(error)
     if not args or not is_sqlstate(args[0]):
         return None
-    native = _NATIVE.search(text_of(error))
+    native = re.search(_NATIVE, text_of(error))
     kind = SQL_SERVER.get(int(native[1])) if native else None
     return Evidence(kind or kind_of_sqlstate(args[0]), args[0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventbus.classify import databases, protocols
-from eventbus.classify.coded import Evidence, coded, stated
+from eventbus.classify.coded import Evidence, answered, coded, stated
 
 Reader = Callable[[BaseException], Evidence | None]
 
@@ -49,7 +49,7 @@ FAMILIES: dict[str, tuple[Reader, ...]] = {
     "typesense": (stated(r"\[Errno (\d{3})\]"),),
     "urllib3": (*GENERAL, stated(r"too many (\d{3}) error responses")),
     "valkey": _REDIS,
-    "websockets": (),
+    "websockets": (answered,),
     "zmq": (protocols.numbered,),
 }
 """By the first module in the exception's MRO that is listed, or its package."""

@@ -39,6 +39,7 @@ _KINDS = {
     409: Kind.CONFLICT,
     412: Kind.CONFLICT,
     423: Kind.CONTENTION,
+    449: Kind.CONTENTION,
     424: Kind.EXTERNAL_API,
     425: Kind.UNAVAILABLE,
     420: Kind.RATE_LIMIT,
@@ -69,6 +70,11 @@ def status_of(error: BaseException) -> int | None:
         status = _status(attribute(error, name))
         if status is not None:
             return status
+    return status_of_response(error)
+
+
+def status_of_response(error: BaseException) -> int | None:
+    """Return the HTTP status of a failure that the response in an exception carries."""
     for name in present(error, _RESPONSES):
         response = attribute(error, name)
         status = None if response is None else _of_response(response)

@@ -1,4 +1,14 @@
-"""Weighing the evidence: type, structured attributes, name, cause, and the message's words last."""
+"""Weighing the evidence: type, structured attributes, name, cause, and the message's words last.
+
+1. A class that is known for what it is (``TELLS``, groups of one's own included) ends the search.
+2. Structured attributes, read as its family of libraries writes them.
+3. A class that names what it is about, its own name before those of the classes above it.
+4. What stands behind it (cause, carried exception, members), when that is sure.
+5. What a builtin above it means, what the message states, what the cause's message states.
+6. What the class most likely is; at last hints such as ``retryable`` or an ``errno``.
+
+A plain group of exceptions is judged by its leaves.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +19,14 @@ from typing import NamedTuple
 from eventbus.classify.causes import carried_by, leaves_of
 from eventbus.classify.families import GENERAL
 from eventbus.classify.kinds import Category, Classification, Kind
+from eventbus.classify.protocols import numbered
 from eventbus.classify.reading import attribute, is_bare, present, text_of
 from eventbus.classify.retry_after import retry_after_of
 from eventbus.classify.types import TypeEvidence, Weight, evidence_of_type
 from eventbus.classify.words import kind_of_text
 
 _MAX_CAUSES = 8
-_REFUSED_CERTIFICATE = re.compile(r"certificate[ _]verify[ _]failed|SSLCertVerificationError", re.IGNORECASE)
+_REFUSED_CERTIFICATE = r"(?i)certificate[ _]verify[ _]failed|SSLCertVerificationError"
 _RETRYABLE = (
     "retryable",
     "is_retryable",
@@ -56,7 +67,7 @@ _NOTHING = Verdict(None, Strength.NONE)
 
 def judge(error: BaseException) -> Classification:
     """Return what an exception is. May raise only what the interpreter itself does, out of memory for one."""
-    leaves = leaves_of(error)
+    leaves = [] if evidence_of_type(type(error)).weight is Weight.TELLS else leaves_of(error)
     if leaves:
         return _of_group([_single(leaf) for leaf in leaves])
     return _single(error)
@@ -132,17 +143,18 @@ def _behind(error: BaseException, depth: int) -> Verdict:
 
 
 def _unless_refused(error: BaseException, kind: Kind | None) -> Kind | None:
-    if kind is Kind.CONNECTION and _REFUSED_CERTIFICATE.search(text_of(error)):
+    if kind is Kind.CONNECTION and re.search(_REFUSED_CERTIFICATE, text_of(error)):
         return Kind.PERMISSION
     return kind
 
 
 def _hinted(error: BaseException) -> Verdict:
-    """Take hints: who asks us to wait limits us, and what a retry can help is away for the moment."""
+    """Take hints: who asks us to wait limits us, what a retry can help is away, a number may be errno's."""
     if is_bare(error):
         return _NOTHING
     if retry_after_of(error, limited=False) is not None:
         return Verdict(Kind.RATE_LIMIT, Strength.LEANS)
     if any(attribute(error, name) is True for name in present(error, _RETRYABLE)):
         return Verdict(Kind.UNAVAILABLE, Strength.LEANS)
-    return _NOTHING
+    read = numbered(error)  # late, because many a library has numbers of its own there
+    return _NOTHING if read is None or read.kind is None else Verdict(read.kind, Strength.LEANS)

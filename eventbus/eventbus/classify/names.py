@@ -7,28 +7,23 @@ value, ``ValidationServiceTimeout`` is late. The concepts stand in :mod:`eventbu
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
+from eventbus.classify.alternatives import Alternatives
 from eventbus.classify.concepts import CONCEPTS, NOTHING, QUALIFIERS, VAGUE
 from eventbus.classify.kinds import Kind
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _ACRONYMS = re.compile(r"OAuth|GraphQL|MySQL|IPv[46]|NoSQL|gRPC|OpenAI|GitHub|GitLab")
 
-_NUMBERED = tuple(CONCEPTS)
-_VAGUE = re.compile(rf"\b(?:{VAGUE})\b")
-_QUALIFIED = re.compile(rf"\b(?:{QUALIFIERS})(?: \w+)? ?$")
+_NOTHING = "nothing"
+_CONCEPTS = Alternatives([(_NOTHING, NOTHING), *((kind.name, CONCEPTS[kind]) for kind in CONCEPTS)])
+_VAGUE = Alternatives([("vague", VAGUE)])
+_QUALIFIED = rf"\b(?:{QUALIFIERS})(?: \w+)? ?$"
 _HELD_WRONG = frozenset(
     (Kind.TIMEOUT, Kind.CONNECTION, Kind.RATE_LIMIT, Kind.QUOTA_EXCEEDED, Kind.UNAVAILABLE, Kind.RESOURCE)
 )
-
-
-@cache
-def _concepts() -> re.Pattern[str]:
-    """Compile the concepts when a name is read first: it takes some milliseconds."""
-    kinds = "|".join(f"(?P<c{number}>{CONCEPTS[kind]})" for number, kind in enumerate(_NUMBERED))
-    return re.compile(rf"\b(?:(?P<nothing>{NOTHING})|{kinds})\b")
 
 
 class Told(NamedTuple):
@@ -56,13 +51,13 @@ def told_by(name: str) -> Told | None:
     A name is at most some hundred characters long; the caller sees to that.
     """
     text = words_of(name)
-    last: re.Match[str] | None = None
-    for found in _concepts().finditer(text):
-        if found["nothing"] is None:
-            last = found
-    if last is None:
-        return Told(Kind.EXTERNAL_API, is_vague=True) if _VAGUE.search(text) else None
-    kind = next(kind for number, kind in enumerate(_NUMBERED) if last[f"c{number}"] is not None)
-    if kind in _HELD_WRONG and _QUALIFIED.search(text[: last.start()]):
+    last, start = _NOTHING, 0
+    for concept, place in _CONCEPTS.found_in(text):
+        if concept != _NOTHING:
+            last, start = concept, place
+    if last == _NOTHING:
+        return Told(Kind.EXTERNAL_API, is_vague=True) if any(_VAGUE.found_in(text)) else None
+    kind = Kind[last]
+    if kind in _HELD_WRONG and re.search(_QUALIFIED, text[:start]):
         return Told(Kind.VALIDATION)  # an InvalidTimeout is a value
     return Told(kind)

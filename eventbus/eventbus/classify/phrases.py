@@ -143,6 +143,14 @@ PHRASES: tuple[tuple[Kind, str, str], ...] = (
         ),
     ),
     (
+        Kind.BUG,
+        "closed illegal",
+        (
+            r"on (?:a )?closed (?:file|database|cursor|session)|(?:client|session|executor|pool) "
+            r"(?:has been|is) (?:already )?closed|illegal in state"
+        ),
+    ),
+    (
         Kind.PERMISSION,
         "certificate cert",
         (
@@ -228,8 +236,8 @@ PHRASES: tuple[tuple[Kind, str, str], ...] = (
         ),
         (
             r"(?:permission|access|authorization) (?:\S+ ){0,3}?(?:was |is |has been )?(?:denied|refused|"
-            r"not granted|forbidden)|(?:denied|refused) access|not authori[sz]ed|unauthori[sz]ed\b|(?:is |"
-            r"are |^|: ?|- )forbidden\b|"
+            r"not granted|forbidden)|(?:denied|refused) access|not authori[sz]ed|unauthori[sz]ed\b|"
+            r"(?:is |are )forbidden\b|(?:^|: ?|- |\d )forbidden(?=$|[.:;,!)]| (?:for|by|to|access))|"
             r"(?:authentication|authorization|login|auth|logon) (?:\S+ ){0,3}?(?:failed|failure|required|"
             r"error|rejected|denied|unsuccessful)|not authenticated|(?:failed|unable|could not|"
             r"cannot) to? ?(?:authenticate|log ?in)|"
@@ -242,7 +250,8 @@ PHRASES: tuple[tuple[Kind, str, str], ...] = (
             r"mismatch|does not match)\b|"
             r"(?:insufficient|lacks?|missing|no|not enough|without) (?:the )?(?:required )?(?:permissions?|"
             r"privileges?|scopes?|rights|access)|(?:not|isn't|aren't) (?:allowed|permitted) to|"
-            r"does not have (?:\w+ )?(?:permission|access|privilege)|signature verification failed"
+            r"(?:do|does)(?: not|n't) have (?:\w+ )?(?:permission|access|privilege)|"
+            r"signature verification failed"
         ),
     ),
     (

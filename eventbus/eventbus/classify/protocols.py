@@ -8,7 +8,7 @@ from typing import Any
 from eventbus.classify.coded import GRPC, Evidence, kind_of_code
 from eventbus.classify.errnos import kind_of_errno
 from eventbus.classify.kinds import Kind
-from eventbus.classify.reading import args_of, attribute, is_named, listed, number, text_of, word
+from eventbus.classify.reading import args_of, attribute, is_named, listed, number, present, text_of, word
 
 _AMQP = {
     311: Kind.VALIDATION,
@@ -77,6 +77,7 @@ _KAFKA = {
     "_UNKNOWN_PARTITION": Kind.NOT_FOUND,
     "_NO_OFFSET": Kind.NOT_FOUND,
     "_FENCED": Kind.CONTENTION,
+    "INVALID_PRODUCER_EPOCH": Kind.CONTENTION,
     "_STATE": Kind.BUG,
     "_CONFLICT": Kind.BUG,
     "_INVALID_ARG": Kind.BUG,
@@ -117,14 +118,11 @@ _REDIS = {
     "WRONGTYPE": Kind.BUG,
 }
 _REDIS_ERR = (
-    (re.compile(r"max number of clients"), Kind.RESOURCE),
-    (re.compile(r"no password|invalid password|operation not permitted|AUTH"), Kind.PERMISSION),
-    (
-        re.compile(r"not an integer|not a (?:valid )?float|out of range|exceeds|overflow|invalid"),
-        Kind.VALIDATION,
-    ),
-    (re.compile(r"no such key"), Kind.NOT_FOUND),
-    (re.compile(r"."), Kind.BUG),
+    (r"max number of clients", Kind.RESOURCE),
+    (r"no password|invalid password|operation not permitted|AUTH", Kind.PERMISSION),
+    (r"not an integer|not a (?:valid )?float|out of range|exceeds|overflow|invalid", Kind.VALIDATION),
+    (r"no such key", Kind.NOT_FOUND),
+    (r".", Kind.BUG),
 )
 
 _ERRNO = vars(OSError)["errno"].__get__
@@ -140,13 +138,15 @@ def operating_system(error: BaseException) -> Evidence | None:
 
 def numbered(error: BaseException) -> Evidence | None:
     """Read an error number of the operating system where no ``OSError`` carries it, as in ZeroMQ."""
-    code = number(attribute(error, "errno"))
+    code = number(attribute(error, "errno")) if present(error, ("errno",)) else None
     return None if code is None else Evidence(kind_of_errno(code), str(code))
 
 
 def tls(error: BaseException) -> Evidence | None:
-    """Read OpenSSL's reason: a refused certificate is about trust, the rest about the connection."""
+    """Read OpenSSL's reason: a certificate that is refused, a file that holds none, else the connection."""
     reason = attribute(error, "reason")
+    if re.search(r"\bPEM\b|no start line|NO_START_LINE", text_of(error)):
+        return Evidence(Kind.VALIDATION, "PEM")
     if type(reason) is not str or not reason:
         return None
     refused = "CERTIFICATE" in reason or "UNKNOWN_CA" in reason
@@ -195,7 +195,7 @@ def redis(error: BaseException) -> Evidence | None:
     text = text_of(error)
     prefix, _, rest = text.partition(" ")
     if prefix == "ERR":
-        kind = next((kind for pattern, kind in _REDIS_ERR if pattern.search(rest)), None)
+        kind = next((kind for pattern, kind in _REDIS_ERR if re.search(pattern, rest)), None)
         return Evidence(kind, prefix)
     kind = _REDIS.get(prefix)
     return None if kind is None else Evidence(kind, prefix)

@@ -233,6 +233,44 @@ def test_oracle_carries_an_object() -> None:
     assert (classify(error).kind, code_of(error)) == (Kind.CONTENTION, "ORA-00060")
 
 
+@pytest.mark.parametrize("argument", ["ORA-00942: table or view does not exist", "DPY-1001: not connected"])
+def test_oracles_text_begins_with_its_number(argument: str) -> None:
+    error = foreign("oracledb.exceptions.DatabaseError")(argument)
+    known = {"ORA-00942": Kind.BUG, "DPY-1001": Kind.CONNECTION}
+    assert classify(error).kind is known[str(code_of(error))]
+
+
+def test_who_reaches_a_database_and_is_not_let_in_lacks_permission() -> None:
+    error = foreign("shop.OperationalError")("250001: Incorrect username or password was specified.")
+    assert classify(having(error, sqlstate="08001")).kind is Kind.PERMISSION
+    assert classify(having(foreign("shop.OperationalError")("x"), sqlstate="08001")).kind is Kind.CONNECTION
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Kind.PERMISSION), (429, Kind.RATE_LIMIT)])
+def test_a_refused_upgrade_to_websocket_is_what_its_response_says(status: int, kind: Kind) -> None:
+    error = having(foreign("websockets.exceptions.InvalidStatus")("x"), response=Response(status))
+    assert classify(error).kind is kind
+
+
+def test_an_error_number_outside_oserror_is_believed_when_nothing_else_tells() -> None:
+    assert classify(odd(errno=errno.ENOSPC)).kind is Kind.RESOURCE
+    assert classify(odd(errno=errno.ENOSPC, status=404)).kind is Kind.NOT_FOUND
+    assert classify(having(foreign("shop.TimedOut")("x"), errno=7)).kind is Kind.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"reason": "PERMISSION_DENIED"},
+        {"kind": "permission"},
+        {"body": {"errors": [{"reason": "forbidden"}]}},
+        {"error_details": [{"reason": "accessNotAllowed"}]},
+    ],
+)
+def test_reasons_are_codes_in_words(attributes: dict[str, Any]) -> None:
+    assert classify(odd(**attributes)).kind is Kind.PERMISSION
+
+
 def test_kafka_carries_an_object_with_methods() -> None:
     class KafkaError:
         __module__ = "cimpl"

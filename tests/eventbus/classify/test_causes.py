@@ -102,6 +102,11 @@ def test_a_group_is_transient_only_when_all_its_leaves_are(leaves: list[Exceptio
     assert classify(caused(odd(), group)).kind is kind
 
 
+def test_a_group_of_a_class_that_is_known_is_what_that_is() -> None:
+    known = type("ClassValidationError", (ExceptionGroup,), {"__module__": "cattrs.errors"})
+    assert classify(known("x", [KeyError("total")])).kind is Kind.VALIDATION
+
+
 def test_a_group_waits_for_the_last_of_its_leaves() -> None:
     group = ExceptionGroup(
         "g", [having(odd(), response=Response(503, {"Retry-After": n})) for n in ("3", "9")]

@@ -17,6 +17,7 @@ TELLS: dict[str, dict[Kind, str]] = {
     "amqp": {
         Kind.CONTENTION: "ResourceLocked",
         Kind.CONNECTION: "ConnectionForced RecoverableConnectionError",
+        Kind.RESOURCE: "ResourceError",
         Kind.PERMISSION: "AccessRefused NotAllowed",
     },
     "arq": {Kind.CONFLICT: "JobExistsException"},
@@ -66,7 +67,8 @@ TELLS: dict[str, dict[Kind, str]] = {
     },
     "nats": {
         Kind.UNAVAILABLE: "NoRespondersError NoServersError ServiceUnavailableError",
-        Kind.CONNECTION: "StaleConnectionError ConnectionClosedError OutboundBufferLimitError UnexpectedEOF "
+        Kind.RESOURCE: "OutboundBufferLimitError",
+        Kind.CONNECTION: "StaleConnectionError ConnectionClosedError UnexpectedEOF "
         "ConnectionReconnectingError ConnectionDrainingError SecureConnRequiredError SecureConnWantedError",
         Kind.VALIDATION: "MaxPayloadError BadSubjectError JsonParseError BadSubscriptionError",
         Kind.RATE_LIMIT: "SlowConsumerError",

@@ -90,6 +90,7 @@ TELLS: dict[str, dict[Kind, str]] = {
         "WebSocketProtocolException",
         Kind.VALIDATION: "WebSocketPayloadException",
     },
+    "httplib2": {Kind.CONNECTION: "ServerNotFoundError"},
     "websockets": {
         Kind.CONNECTION: "ConnectionClosed ConnectionClosedError ConnectionClosedOK AbortHandshake "
         "ProtocolError "

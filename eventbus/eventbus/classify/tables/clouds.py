@@ -98,6 +98,7 @@ TELLS: dict[str, dict[Kind, str]] = {
         Kind.VALIDATION: "ContentPolicyViolationError ContextWindowExceededError UnsupportedParamsError "
         "JSONSchemaValidationError RejectedRequestError",
         Kind.QUOTA_EXCEEDED: "BudgetExceededError",
+        Kind.CONNECTION: "APIConnectionError",
         Kind.EXTERNAL_API: "APIResponseValidationError",
     },
     "msal": {Kind.PERMISSION: "IdTokenError"},

@@ -72,7 +72,7 @@ TELLS: dict[str, dict[Kind, str]] = {
     "neo4j": {
         Kind.PERMISSION: "AuthError TokenExpired TokenExpiredRetry Forbidden AuthConfigurationError "
         "CertificateConfigurationError",
-        Kind.BUG: "CypherSyntaxError CypherTypeError ConfigurationError TransactionError",
+        Kind.BUG: "CypherSyntaxError CypherTypeError ConfigurationError TransactionError ResultConsumedError",
         Kind.CONFLICT: "ConstraintError",
         Kind.UNAVAILABLE: "ServiceUnavailable ReadServiceUnavailable WriteServiceUnavailable SessionExpired "
         "DatabaseUnavailable NotALeader ForbiddenOnReadOnlyDatabase RoutingServiceUnavailable",

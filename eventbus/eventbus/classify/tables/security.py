@@ -43,8 +43,7 @@ TELLS: dict[str, dict[Kind, str]] = {
         Kind.CONNECTION: "LDAPCommunicationError LDAPSocketOpenError LDAPSocketReceiveError "
         "LDAPSocketSendError "
         "LDAPSocketCloseError LDAPSessionTerminatedByServerError LDAPServerPoolExhaustedError "
-        "LDAPStartTLSError "
-        "",
+        "LDAPStartTLSError",
         Kind.UNAVAILABLE: "LDAPUnavailableResult LDAPBusyResult LDAPUnwillingToPerformResult "
         "LDAPServerPoolExhaustedError",
         Kind.PERMISSION: "LDAPBindError LDAPInvalidCredentialsResult LDAPInsufficientAccessRightsResult "
@@ -63,7 +62,8 @@ TELLS: dict[str, dict[Kind, str]] = {
         Kind.QUOTA_EXCEEDED: "LDAPAdminLimitExceededResult",
         Kind.EXTERNAL_API: "LDAPOperationsErrorResult LDAPProtocolErrorResult LDAPOtherResult "
         "LDAPLoopDetectedResult",
-        Kind.BUG: "LDAPConfigurationError LDAPDefinitionError",
+        Kind.BUG: "LDAPConfigurationError LDAPDefinitionError LDAPAttributeError LDAPObjectClassError "
+        "LDAPObjectError LDAPKeyError LDAPEntryError LDAPCursorError LDAPWriterError LDAPReaderError",
     },
     "nacl": {Kind.PERMISSION: "BadSignatureError CryptoError InvalidkeyError"},
     "oauthlib": {

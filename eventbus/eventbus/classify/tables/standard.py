@@ -8,7 +8,7 @@ TELLS: dict[str, dict[Kind, str]] = {
     "builtins": {
         Kind.TIMEOUT: "TimeoutError",
         Kind.CONNECTION: "ConnectionError EOFError",
-        Kind.NOT_FOUND: "FileNotFoundError",
+        Kind.NOT_FOUND: "FileNotFoundError ProcessLookupError",
         Kind.CONFLICT: "FileExistsError",
         Kind.PERMISSION: "PermissionError",
         Kind.CONTENTION: "BlockingIOError",
@@ -18,7 +18,7 @@ TELLS: dict[str, dict[Kind, str]] = {
         Kind.BUG: (
             "ArithmeticError AssertionError AttributeError BufferError ChildProcessError ImportError "
             "IsADirectoryError LookupError NameError NotADirectoryError NotImplementedError "
-            "ProcessLookupError RecursionError ReferenceError StopAsyncIteration StopIteration SyntaxError "
+            "RecursionError ReferenceError StopAsyncIteration StopIteration SyntaxError "
             "SystemError TypeError Warning"
         ),
     },
@@ -46,6 +46,7 @@ TELLS: dict[str, dict[Kind, str]] = {
     },
     "binascii": {Kind.VALIDATION: "Error Incomplete"},
     "bdb": {Kind.BUG: "BdbQuit"},
+    "re": {Kind.BUG: "error PatternError"},
     "concurrent.futures": {
         Kind.TIMEOUT: "TimeoutError",
         Kind.RESOURCE: "BrokenExecutor BrokenProcessPool BrokenThreadPool",

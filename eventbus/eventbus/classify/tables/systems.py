@@ -30,6 +30,7 @@ TELLS: dict[str, dict[Kind, str]] = {
         Kind.CONTENTION: "LeaseHeld LeaseLost",
         Kind.UNAVAILABLE: "StoreUnavailable",
     },
+    "transitions": {Kind.CONFLICT: "MachineError"},
     "fabric": {Kind.BUG: "NothingToDo"},
     "invoke": {Kind.TIMEOUT: "CommandTimedOut", Kind.PERMISSION: "AuthFailure"},
     "limits": {
