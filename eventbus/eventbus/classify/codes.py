@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eventbus.classify.causes import carried_by
-from eventbus.classify.reading import attribute, number
+from eventbus.classify.families import GENERAL
+from eventbus.classify.reading import attribute, is_bare, number
 from eventbus.classify.types import evidence_of_type
 from eventbus.storable import clean
 
@@ -27,6 +28,8 @@ def code_along(error: BaseException) -> str | None:
 
 def _code_of(error: BaseException) -> str | None:
     readers = evidence_of_type(type(error)).readers
+    if readers is GENERAL and is_bare(error):
+        return None
     for reader in readers:
         read = reader(error)
         if read is not None:

@@ -8,7 +8,7 @@ only when its word is there, because messages are long and phrases are many.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from eventbus.classify.kinds import Kind
 from eventbus.classify.phrases import PHRASES
@@ -31,8 +31,12 @@ for _number, _entry in enumerate(PHRASES):
         _BY_TRIGGER.setdefault(_trigger, []).append(_number)
 
 
+@lru_cache(maxsize=256)
 def kind_of_text(text: str) -> Kind | None:
-    """Return what a message states, or None. The caller bounds its length."""
+    """Return what a message states, or None; cached, because failures come in floods of the same.
+
+    The caller bounds its length.
+    """
     if not text:
         return None
     text = _plain(text)
