@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from eventbus.classify import load_tables
 from eventbus.context import current_delivery
 from eventbus.errors import BusClosed
 
@@ -82,6 +83,7 @@ class Lifecycle:
         from eventbus.core import Core
         from eventbus.runtime import open_runtime
 
+        load_tables()
         self.breakers.reset()
         self._routes.reset()
         core = self._core = Core(
