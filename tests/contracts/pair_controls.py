@@ -233,8 +233,8 @@ class ControlSteps:
             ),
             key=lambda it: (it.since, it.version),
         )
-        paused = tuple(str(it.scope) for it in shown if it.reason == "paused")
-        draining = tuple(str(it.scope) for it in shown if it.reason == "draining")
+        paused = tuple(it.scope for it in shown if it.reason == "paused")
+        draining = tuple(it.scope for it in shown if it.reason == "draining")
         return replace(stats, paused=paused, draining=draining)
 
 
