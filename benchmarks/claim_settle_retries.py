@@ -16,7 +16,8 @@ from benchmarks.raw_claims import RawClaims
 from benchmarks.stored import BATCH, PENDING, Stored, claim, now, stored
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq.letter import Attempt
-from eventbus_dlq.store import Claim, Settlement
+from eventbus_dlq.settling import make_settlement
+from eventbus_dlq.store import Claim
 
 LETTERS = BATCH * 20
 _RETRY = timedelta(minutes=1)
@@ -26,7 +27,7 @@ async def fail(store: SqlStore, claims: Sequence[Claim]) -> None:
     """Record that all have failed again, as they had before."""
     at = now()
     settlements = [
-        Settlement(
+        make_settlement(
             lease=it.lease,
             state=PENDING,
             retry_at=at + _RETRY,

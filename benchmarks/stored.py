@@ -20,7 +20,8 @@ from benchmarks.subjects import no_op
 from eventbus import EventBus
 from eventbus_adapters.sql import SqlStore
 from eventbus_dlq import DeadLetterQueue, DeadLetterState
-from eventbus_dlq.store import Claim, Settlement
+from eventbus_dlq.settling import make_settlement
+from eventbus_dlq.store import Claim
 
 HANDLER = "billing.charge"
 BATCH = 100
@@ -120,7 +121,7 @@ async def claim(store: SqlStore, state: DeadLetterState) -> Sequence[Claim]:
 
 async def settle(store: SqlStore, claims: Sequence[Claim]) -> None:
     """Record that all have succeeded: what had not failed before is deleted, the rest resolved."""
-    settlements = [Settlement(lease=it.lease, state=RESOLVED, forget=True) for it in claims]
+    settlements = [make_settlement(lease=it.lease, state=RESOLVED, forget=True) for it in claims]
     lost = await store.settle(settlements, now=now())
     if lost:
         raise AssertionError(f"{len(lost)} leases were lost")

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.store import Claim
 
+make_settlement = maker(Settlement)
+"""Makes a settlement, like the class itself, and faster."""
 
-_make_settlement = maker(Settlement)
 _make_stored = maker(StoredDelivery)
 
 
@@ -85,7 +86,7 @@ def settlement_of(
     """
     letter = claim.letter
     if isinstance(outcome, Succeeded):
-        return _make_settlement(
+        return make_settlement(
             lease=claim.lease,
             state=DeadLetterState.RESOLVED,
             reruns=outcome.runs - 1,

@@ -9,7 +9,7 @@ from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.closures import NOTHING_CLOSED, Closures, KnownControls
 from eventbus_adapters.sql.decoding import BrokenRowError, checked_letter_of
 from eventbus_adapters.sql.encoding import lease_us, microseconds
-from eventbus_adapters.sql.leasing import take
+from eventbus_adapters.sql.leasing import granted, take
 from eventbus_adapters.sql.loading import storable, values_by_ids
 from eventbus_adapters.sql.locking import lock_rows
 from eventbus_adapters.sql.plain import COLUMNS, letter_of_values
@@ -67,8 +67,9 @@ def claim(
         except (InvalidTransition, LeaseHeld, Paused) as error:
             # without its traceback, which would keep the row and the connection alive
             refused[dead_letter_id] = error.with_traceback(None)
-    wanted = [row for it, row in rows.items() if it not in refused]
-    claims = {it.letter.id: it for it in take(connection, deltas, wanted, owner=owner, lease=lease, now=now)}
+    wanted = {row["seq"]: row["state"] for it, row in rows.items() if it not in refused}
+    taken = take(connection, deltas, wanted, owner=owner, lease=lease, now=now)
+    claims = {it.letter.id: it for it in granted(taken).claims}
     outcomes: list[Claim | Exception] = []
     for dead_letter_id in ids:
         if dead_letter_id in claims:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_WIDE_ERROR = b"null"
 _DEFAULT_POLICY = RetryPolicy()
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
@@ -113,8 +113,8 @@ def _summary(read: _Read) -> DeadLetterSummary:
         retries=read("retries", _int, 0),
         crashes=read("crashes", _int, 0),
         retry_at=read("retry_us", _moment_or_none, None),
-        created_at=read("created_us", moment_of, _EPOCH),
-        updated_at=read("updated_us", moment_of, _EPOCH),
+        created_at=read("created_us", moment_of, EPOCH),
+        updated_at=read("updated_us", moment_of, EPOCH),
         last_attempt_at=read("last_attempt_us", _moment_or_none, None),
         fingerprint=read("fingerprint", _text, ""),
         error_type=read("error_type", _text, ""),
@@ -147,7 +147,7 @@ def _letter(read: _Read) -> DeadLetter:
         event_name=read("event_name", _text, ""),
         event_version=read("event_version", _int, 1),
         payload_json=read("payload", _bytes, b""),
-        occurred_at=read("occurred_us", moment_of, _EPOCH),
+        occurred_at=read("occurred_us", moment_of, EPOCH),
         handler_id=read("handler_id", _text, ""),
         tenant=read("tenant", _text_or_none, None),
         user_id=read("user_id", _text_or_none, None),
@@ -166,8 +166,8 @@ def _letter(read: _Read) -> DeadLetter:
         retries=read("retries", _int, 0),
         crashes=read("crashes", _int, 0),
         retry_at=read("retry_us", _moment_or_none, None),
-        created_at=read("created_us", moment_of, _EPOCH),
-        updated_at=read("updated_us", moment_of, _EPOCH),
+        created_at=read("created_us", moment_of, EPOCH),
+        updated_at=read("updated_us", moment_of, EPOCH),
         last_attempt_at=read("last_attempt_us", _moment_or_none, None),
         fingerprint=read("fingerprint", _text, ""),
         error=error,
@@ -288,7 +288,7 @@ def moment_of(value: Any) -> datetime:
         TypeError: it is no whole number.
         OverflowError: the calendar does not reach that far.
     """
-    return _EPOCH + timedelta(0, 0, _int(value))
+    return EPOCH + timedelta(0, 0, _int(value))
 
 
 def _moment_or_none(value: Any) -> datetime | None:

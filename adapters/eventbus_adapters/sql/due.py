@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from eventbus_adapters.sql.counts import Deltas
-    from eventbus_dlq.store import Claim
+    from eventbus_adapters.sql.leasing import Unread
 
 MOST_PARKED = 5_000
 """How many letters one call parks, about."""
@@ -36,11 +36,11 @@ class Due(NamedTuple):
     """What a look for due letters has brought.
 
     Attributes:
-        claims: those that were claimed.
+        rows: what was claimed, the most urgent first.
         goes_on: whether so many were parked that the caller should ask again.
     """
 
-    claims: list[Claim]
+    rows: list[Unread]
     goes_on: bool
 
 
@@ -56,15 +56,18 @@ def claim_due(
     now: datetime,
     known: KnownControls,
 ) -> Due:
-    """Take what is due for a run, the most urgent first, at most ``limit``; park what is closed."""
+    """Take what is due for a run, the most urgent first, at most ``limit``; park what is closed.
+
+    The rows are left to be read once they are committed: the next transaction need not wait for that.
+    """
     handlers = {it: min(most, limit) for it, most in wanted.items() if most > 0 and storable(it, connection)}
     sorts = frozenset(states) & {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}
     if limit <= 0 or not handlers or not sorts:
         return Due([], goes_on=False)
     search = _Search(connection, deltas, handlers, sorts=sorts, limit=limit, now=now, known=known)
-    rows = [{"seq": seq, "state": state} for seq, state, *_ in search.run()]
-    claims = take(connection, deltas, rows, owner=owner, lease=lease, now=now)
-    return Due(claims, goes_on=search.goes_on)
+    found = {seq: state for seq, state, *_ in search.run()}
+    rows = take(connection, deltas, found, owner=owner, lease=lease, now=now)
+    return Due(rows, goes_on=search.goes_on)
 
 
 class _Search:

@@ -5,6 +5,7 @@ It reads only what is beyond doubt and gives up on everything else; ``decoding``
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import Integer, LargeBinary
 from eventbus.classify import Category, Kind, Route
 from eventbus.failure import ErrorRecord
 from eventbus_adapters.sql.decoding import (
+    EPOCH,
     UNREADABLE,
     causes_of,
     checked_letter_of,
@@ -38,7 +40,7 @@ COLUMNS = tuple(column.name for column in letters.columns)
 """The columns of a whole row, in their order."""
 
 _STATES = {str(state): state for state in DeadLetterState}
-_REASONS: dict[str | None, Reason | None] = {None: None, **{str(reason): reason for reason in Reason}}
+REASONS: dict[str | None, Reason | None] = {None: None, **{str(reason): reason for reason in Reason}}
 _KINDS = {str(kind): kind for kind in Kind}
 _CATEGORIES = {str(category): category for category in Category}
 _ROUTES = {str(route): route for route in Route}
@@ -50,12 +52,11 @@ def _types_of(column: Any) -> frozenset[type]:
     return frozenset({kind, type(None)} if column.nullable else {kind})
 
 
-_TYPES = tuple(_types_of(column) for column in letters.columns)
-
-
-@lru_cache(maxsize=64)
-def _is_plain(types: tuple[type, ...]) -> bool:
-    return all(found in wanted for found, wanted in zip(types, _TYPES, strict=True))
+@lru_cache(maxsize=128)
+def is_plain(types: tuple[type, ...], columns: tuple[str, ...] = COLUMNS) -> bool:
+    """Tell whether values of these types are what the store writes into ``columns``."""
+    wanted = [_types_of(letters.columns[name]) for name in columns]
+    return all(found in allowed for found, allowed in zip(types, wanted, strict=True))
 
 
 def letter_of_values(values: Sequence[Any]) -> DeadLetter:
@@ -64,7 +65,7 @@ def letter_of_values(values: Sequence[Any]) -> DeadLetter:
     Raises:
         BrokenRowError: it cannot be understood.
     """
-    if _is_plain(tuple(map(type, values))):
+    if is_plain(tuple(map(type, values))):
         try:
             return _plain(values)
         except UNREADABLE:
@@ -130,7 +131,7 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
         event_name=event_name,
         event_version=event_version,
         payload_json=payload,
-        occurred_at=moment_of(occurred_us),
+        occurred_at=EPOCH + timedelta(0, 0, occurred_us),
         handler_id=handler_id,
         tenant=tenant,
         user_id=user_id,
@@ -140,16 +141,16 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
         ordering_key=ordering_key,
         priority=priority,
         headers={} if headers == b"{}" else headers_of(headers),
-        tags=texts_of(tags),
-        annotations=mapping_of(annotations),
+        tags=() if tags == "[]" else texts_of(tags),
+        annotations={} if annotations == b"{}" else mapping_of(annotations),
         redelivery=policy_of(redelivery),
         state=_STATES[state],
-        reason=_REASONS[reason],
+        reason=REASONS[reason],
         attempts=attempts,
         retries=retries,
         crashes=crashes,
         retry_at=_moment_or_none(retry_us),
-        created_at=moment_of(created_us),
+        created_at=EPOCH + timedelta(0, 0, created_us),
         updated_at=_moment(updated_us),
         last_attempt_at=_moment_or_none(last_attempt_us),
         fingerprint=fingerprint,

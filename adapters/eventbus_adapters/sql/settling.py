@@ -5,7 +5,7 @@ What has a place in a sequence is read, moved and written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventbus_adapters.sql.changes import Changes
 from eventbus_adapters.sql.claims import Held, before_of
@@ -25,16 +25,29 @@ if TYPE_CHECKING:
 
     from eventbus_adapters.sql.counts import Deltas
 
-_FORGOTTEN: tuple[str, ...] = ("id", "token", "ordering_key", "waits", *COUNTED)
+_FORGOTTEN: tuple[str, ...] = ("id", "token", "seq", "ordering_key", "waits", *COUNTED)
+_SEQ, _ORDERING_KEY = _FORGOTTEN.index("seq"), _FORGOTTEN.index("ordering_key")
 _COUNTED = len(_FORGOTTEN) - len(COUNTED)  # where they begin
+_FROM_HELD = """FROM wanted CROSS JOIN {letters}
+    WHERE id = known_id AND token = known_token AND state || '' = 'running' AND live + 0 = 1"""
 _FORGET = Padded(
     """WITH wanted (known_id, known_token) AS (VALUES {rows})
-    DELETE FROM {letters} WHERE seq IN (
-        SELECT seq FROM wanted CROSS JOIN {letters}
-        WHERE id = known_id AND token = known_token AND state || '' = 'running' AND live + 0 = 1
-    ) RETURNING {forgotten}""",
+    DELETE FROM {letters} WHERE seq IN (SELECT seq {from_held}) RETURNING {forgotten}""",
     row=["TEXT", "BIGINT"],
+    from_held=_FROM_HELD,
     forgotten=", ".join(_FORGOTTEN),
+)
+_FIND = Padded(
+    """WITH wanted (known_id, known_token) AS (VALUES {rows})
+    SELECT {forgotten} {from_held}""",
+    row=["TEXT", "BIGINT"],
+    from_held=_FROM_HELD,
+    forgotten=", ".join(_FORGOTTEN),
+)
+_DELETE = Padded(
+    """WITH wanted (row_seq) AS (VALUES {rows})
+    DELETE FROM {letters} WHERE seq IN (SELECT row_seq FROM wanted)""",
+    row=["BIGINT"],
 )
 
 
@@ -77,12 +90,21 @@ def _forget(
         for lease, it in first.items()
         if it.forget and it.state is DeadLetterState.RESOLVED and storable(lease.dead_letter_id, connection)
     ]
-    gone = _FORGET.tuples(connection, wanted)
+    gone = _deleted(connection, wanted)
     deltas.take_out([row[_COUNTED:] for row in gone])
     for row in gone:
-        if row[2] is not None:
+        if row[_ORDERING_KEY] is not None:
             changes.left(dict(zip(_FORGOTTEN, row, strict=True)))
     return {row[:2] for row in gone}
+
+
+def _deleted(connection: Connection, wanted: Sequence[Lease]) -> list[tuple[Any, ...]]:
+    """Delete what is held under leases; return the rows as they were."""
+    if connection.dialect.name != "sqlite":
+        return _FORGET.tuples(connection, wanted)
+    gone = _FIND.tuples(connection, wanted)  # cheaper there than to have a deletion return what it deletes
+    _DELETE.tuples(connection, [(row[_SEQ],) for row in gone])
+    return gone
 
 
 def _settle(changes: Changes, held: Held, settlement: Settlement, now: datetime) -> bool:

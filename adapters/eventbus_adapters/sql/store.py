@@ -11,6 +11,7 @@ from eventbus_adapters.sql import (
     claims,
     due,
     finding,
+    leasing,
     processes,
     rescuing,
     sequences,
@@ -206,7 +207,11 @@ class SqlStore(SqlControlStore):
         wake = self._wake
         if found.goes_on and wake is not None:
             wake()
-        return found.claims
+        claims, broken = leasing.granted(found.rows)
+        if broken:
+            aside = partial(leasing.set_aside_broken, broken=broken, owner=owner, now=now)
+            await self._change(aside, lambda: f"set aside {len(broken)} rows that cannot be understood")
+        return claims
 
     def heartbeat(self, leases: Sequence[Lease], *, lease: float, now: datetime) -> Sequence[Lease]:
         """Extend leases to ``lease`` seconds from now; return those that are lost. It blocks."""
