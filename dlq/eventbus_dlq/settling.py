@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from eventbus.classify import Classification, Kind
@@ -20,7 +19,7 @@ from eventbus.stored import (
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, verdict_on
 from eventbus_dlq.letter import DeadLetterState
-from eventbus_dlq.making import maker
+from eventbus_dlq.making import copier, maker
 from eventbus_dlq.store import Settlement
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ make_settlement = maker(Settlement)
 """Makes a settlement, like the class itself, and faster."""
 
 _make_stored = maker(StoredDelivery)
+_changed = copier(Settlement)
 
 
 def stored_delivery(letter: DeadLetter, *, once: bool = False) -> StoredDelivery:
@@ -94,7 +94,7 @@ def settlement_of(
             acted_by=by,
             note=note,
         )
-    settlement = Settlement(lease=claim.lease, state=DeadLetterState.RESOLVED, acted_by=by, note=note)
+    settlement = make_settlement(lease=claim.lease, state=DeadLetterState.RESOLVED, acted_by=by, note=note)
     match outcome:
         case FailedAgain():
             return _failed(letter, settlement, outcome.failure, schedules, now)
@@ -103,7 +103,7 @@ def settlement_of(
         case Redacted():
             return _not_run(settlement, policy.REDACTED)
         case Undecodable():
-            return replace(
+            return _changed(
                 _not_run(settlement, policy.UNDECODABLE),
                 error=snapshot(outcome.error, Classification(Kind.VALIDATION)),
                 fingerprint=fingerprint(letter.handler_id, outcome.error),
@@ -119,7 +119,7 @@ def settled_later(
     """Return ``settlement`` of a failure as it is decided now that its handler's thread has returned."""
     redelivery = schedules.of(letter.handler_id, letter.event_name)
     verdict = verdict_on(failure, redelivery=redelivery, retries=letter.retries, now=now)
-    return replace(
+    return _changed(
         settlement,
         state=verdict.state,
         reason=verdict.reason,
@@ -146,7 +146,7 @@ def _failed(
         attempt_of(record)._replace(number=number)
         for number, record in enumerate(failure.attempts, letter.attempts)
     )
-    return replace(
+    return _changed(
         settled_later(settlement, letter, failure, schedules, now),
         error=failure.error,
         attempts=attempts,
@@ -158,4 +158,4 @@ def _failed(
 
 def _not_run(settlement: Settlement, verdict: policy.Verdict) -> Settlement:
     """Return the settlement of a claim whose handler could not be run: nothing is charged."""
-    return replace(settlement, state=verdict.state, reason=verdict.reason, uncharged=True)
+    return _changed(settlement, state=verdict.state, reason=verdict.reason, uncharged=True)
