@@ -26,13 +26,13 @@ from eventbus_adapters.sql.decoding import (
     policy_of,
     texts_of,
 )
+from eventbus_adapters.sql.encoding import LAST
 from eventbus_adapters.sql.tables import letters
 from eventbus_dlq.capture import make_letter
-from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason
+from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from eventbus.failure import CauseRecord
 
@@ -44,7 +44,8 @@ REASONS: dict[str | None, Reason | None] = {None: None, **{str(reason): reason f
 _KINDS = {str(kind): kind for kind in Kind}
 _CATEGORIES = {str(category): category for category in Category}
 _ROUTES = {str(route): route for route in Route}
-_moment = lru_cache(maxsize=1_024)(moment_of)
+_shared_moment = lru_cache(maxsize=64)(moment_of)
+"""Reads a moment that the letters of a whole batch have in common."""
 
 
 def _types_of(column: Any) -> frozenset[type]:
@@ -149,20 +150,31 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
         attempts=attempts,
         retries=retries,
         crashes=crashes,
-        retry_at=_moment_or_none(retry_us),
+        retry_at=None if retry_us is None else EPOCH + timedelta(0, 0, retry_us),
         created_at=EPOCH + timedelta(0, 0, created_us),
-        updated_at=_moment(updated_us),
-        last_attempt_at=_moment_or_none(last_attempt_us),
+        updated_at=_shared_moment(updated_us),
+        last_attempt_at=None if last_attempt_us is None else EPOCH + timedelta(0, 0, last_attempt_us),
         fingerprint=fingerprint,
         acted_by=acted_by,
         note=note,
         token=token,
         lease_owner=lease_owner,
-        lease_until=_moment_or_none(lease_us),
+        lease_until=None if lease_us is None else _shared_moment(lease_us),
         waits=waits == 1,
         error=error,
-        history=() if history == b"[]" else history_of(history, error),
+        history=() if history == b"[]" else _history(history, error),
     )
+
+
+def _history(value: bytes, last: ErrorRecord | None) -> tuple[Attempt, ...]:
+    attempts: list[Attempt] = []
+    for item in from_json(value):
+        number, started_us, ended_us = item["number"], item["started_us"], item["ended_us"]
+        if item["error"] != LAST or not type(number) is type(started_us) is type(ended_us) is int:
+            return history_of(value, last)
+        started, ended = timedelta(0, 0, started_us), timedelta(0, 0, ended_us)
+        attempts.append(Attempt(number, EPOCH + started, EPOCH + ended, last))
+    return tuple(attempts)
 
 
 def error_of_values(values: Sequence[Any]) -> ErrorRecord | None:
@@ -204,7 +216,3 @@ def _wide(value: bytes) -> tuple[str | None, str, tuple[CauseRecord, ...]]:
     if not isinstance(traceback, str) or not isinstance(message, str | None):
         raise TypeError(value)
     return message, traceback, causes_of(wide["causes"])
-
-
-def _moment_or_none(value: int | None) -> datetime | None:
-    return None if value is None else _moment(value)

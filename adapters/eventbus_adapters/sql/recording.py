@@ -7,7 +7,7 @@ written as a letter.
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import bindparam, func, null, update
 
@@ -45,7 +45,8 @@ _counted_of = itemgetter(*[_NARROW.index(name) for name in COUNTED])
 _SORT = slice(COUNTED.index("kind"), COUNTED.index("state") + 1)  # of a failure, and where it stands
 _known_failure_of = itemgetter(*[_WIDE.index(name) for name in _FAILURE])
 _HISTORY = _WIDE.index("history")
-_LIVE = _NARROW.index("live")
+_SEQ, _LIVE, _BEFORE = (_NARROW.index(it) for it in ("seq", "live", "state_before"))
+_ATTEMPTS, _RETRIES, _LAST_ATTEMPT = (_NARROW.index(it) for it in ("attempts", "retries", "last_attempt_us"))
 _ANNOUNCED = ("id", "event_id", "event_name", "handler_id", "tenant")
 _announced_of = itemgetter(*[_NARROW.index(it) for it in _ANNOUNCED])
 _STATES = {None, *map(str, DeadLetterState)}
@@ -75,14 +76,41 @@ def _saving(names: Sequence[str]) -> Prepared:
     )
 
 
-_STOOD = (*_STANDING, "acted_by", "note", "redelivery")
-_FAILED = (*_STOOD, "annotations", *_FAILURE[1:], "history")
+_FAILED = (*_STANDING, "acted_by", "note", "redelivery", "annotations", *_FAILURE[1:], "history")
 # Columns of indexes are set where they change: SQLite writes all indexes again that have to do with them.
-_SAVE_STOOD = _saving(_STOOD)
-_SAVE_FIRST_STOOD = _saving((*_STOOD, "live"))
 _SAVE_FAILED = _saving(_FAILED)
 _SAVE_FAILED_ELSEWHERE = _saving((*_FAILED, "fingerprint"))
 _SAVE_FIRST_FAILED = _saving((*_FAILED, "fingerprint", "live"))
+
+
+_STAND_SQL = """WITH wanted (row_seq) AS (VALUES {rows})
+    UPDATE {letters} SET {live}
+        state_before = NULL, lease_owner = NULL, lease_us = NULL,
+        state = CAST(:state AS TEXT), reason = CAST(:reason AS TEXT),
+        attempts = attempts + CAST(:more_attempts AS INTEGER),
+        retries = retries - CAST(:fewer_retries AS INTEGER),
+        retry_us = CAST(:retry_us AS BIGINT), updated_us = CAST(:updated_us AS BIGINT),
+        last_attempt_us = coalesce(CAST(:last_attempt_us AS BIGINT), last_attempt_us),
+        acted_by = coalesce(CAST(:acted_by AS TEXT), acted_by), note = coalesce(CAST(:note AS TEXT), note),
+        redelivery = coalesce(CAST(:redelivery AS TEXT), redelivery)
+    WHERE seq IN (SELECT row_seq FROM wanted)"""
+_STAND = Padded(_STAND_SQL, row=["BIGINT"], live="")
+_STAND_FIRST = Padded(_STAND_SQL, row=["BIGINT"], live="live = 0,")
+
+
+class _Standing(NamedTuple):
+    """What a run that has ended changes in its row, but for how it failed; most of a batch have the same."""
+
+    state: str | None
+    reason: str | None
+    more_attempts: int
+    fewer_retries: int
+    retry_us: int | None
+    updated_us: int
+    last_attempt_us: int | None
+    acted_by: str | None
+    note: str | None
+    redelivery: str | None
 
 
 def record(
@@ -116,7 +144,8 @@ class _Recorder:
     def __init__(self, deltas: Deltas, now_us: int) -> None:
         self._deltas = deltas
         self._now_us = now_us
-        self._waiting: dict[Prepared, list[Row]] = {}
+        self._standing: dict[tuple[Padded, _Standing], list[tuple[int]]] = {}
+        self._failing: dict[Prepared, list[Row]] = {}
         self._before: list[Row] = []
         self._after: list[Row] = []
         self._exhausted: list[Row] = []
@@ -124,19 +153,17 @@ class _Recorder:
 
     def stand(self, row: Row, settlement: Settlement) -> None:
         """Note that a run ended without a failure."""
-        standing = self._standing(row, settlement)
+        standing = self._standing_of(row, settlement)
         if standing is None:
             return
-        if row[_LIVE]:
-            self._save(_SAVE_FIRST_STOOD, row, (*standing, 0))
-        else:
-            self._save(_SAVE_STOOD, row, standing)
+        statement = _STAND_FIRST if row[_LIVE] else _STAND
+        self._standing.setdefault((statement, standing), []).append((row[_SEQ],))
         self._count(row, standing, None)
         self._done.add(settlement.lease)
 
     def fail(self, row: Row, settlement: Settlement) -> None:
         """Note that a run failed."""
-        standing = self._standing(row, settlement)
+        standing = self._standing_of(row, settlement)
         error = settlement.error
         assert error is not None
         known = _known_failure_of(row)
@@ -144,7 +171,21 @@ class _Recorder:
         if standing is None or history is None:
             return
         failure = failure_of(error)
-        values = (*standing, annotations_json(settlement.annotations), *failure, history)
+        values = (
+            standing.state,
+            standing.reason,
+            row[_ATTEMPTS] + standing.more_attempts,
+            row[_RETRIES] - standing.fewer_retries,
+            standing.retry_us,
+            standing.updated_us,
+            row[_LAST_ATTEMPT] if standing.last_attempt_us is None else standing.last_attempt_us,
+            standing.acted_by,
+            standing.note,
+            standing.redelivery,
+            annotations_json(settlement.annotations),
+            *failure,
+            history,
+        )
         if row[_LIVE]:
             self._save(_SAVE_FIRST_FAILED, row, (*values, settlement.fingerprint, 0))
         elif known[0] != settlement.fingerprint:
@@ -156,43 +197,45 @@ class _Recorder:
 
     def write(self, connection: Connection) -> set[Lease]:
         """Write what was gathered; return the leases that it was about."""
-        for statement, rows in self._waiting.items():
+        for (standing_statement, standing), seqs in self._standing.items():
+            standing_statement.tuples(connection, seqs, **standing._asdict())
+        for statement, rows in self._failing.items():
             statement.many(connection, rows)
         self._deltas.take_out(self._before)
         self._deltas.take_in(self._after)
         announce(connection, self._exhausted)
         return self._done
 
-    def _standing(self, row: Row, settlement: Settlement) -> Row | None:
+    def _standing_of(self, row: Row, settlement: Settlement) -> _Standing | None:
         """Return where a letter stands after its run; None when it is not a row as the store writes them."""
-        _, _, _, before, retries, last_attempt_us, _, *_, attempts, _ = row[: len(_NARROW)]
+        attempts, retries, before = row[_ATTEMPTS], row[_RETRIES], row[_BEFORE]
         if not (type(attempts) is type(retries) is int and before in _STATES):
             return None
         given_back = settlement.uncharged and before is not None
         not_held_against = given_back or (settlement.excused and before is not None)
-        return (
+        return _Standing(
             word_of(settlement.state),
             word_of(settlement.reason),
-            attempts - given_back + settlement.reruns,
-            retries - (not_held_against and before != _ACCEPTED),
+            settlement.reruns - given_back,
+            int(not_held_against and before != _ACCEPTED),
             None if settlement.retry_at is None else microseconds(settlement.retry_at),
             self._now_us,
-            last_attempt_us if settlement.uncharged else self._now_us,
+            None if settlement.uncharged else self._now_us,
             settlement.acted_by,
             settlement.note,
             None if settlement.redelivery is None else policy_text(settlement.redelivery),
         )
 
     def _save(self, saving: Prepared, row: Row, values: Row) -> None:
-        self._waiting.setdefault(saving, []).append((*values, row[2]))
+        self._failing.setdefault(saving, []).append((*values, row[_SEQ]))
 
-    def _count(self, row: Row, standing: Row, failure: Row | None) -> None:
+    def _count(self, row: Row, standing: _Standing, failure: Row | None) -> None:
         before = _counted_of(row)
         after = list(before)
         if failure is not None:
             after[_SORT] = [*failure[3:6], None]
-        after[_SORT.stop - 1], after[-2] = standing[0], standing[2]
+        after[_SORT.stop - 1], after[-2] = standing.state, row[_ATTEMPTS] + standing.more_attempts
         self._before.append(before)
         self._after.append(tuple(after))
-        if standing[0] == _EXHAUSTED:
-            self._exhausted.append((*_announced_of(row), standing[1], self._now_us))
+        if standing.state == _EXHAUSTED:
+            self._exhausted.append((*_announced_of(row), standing.reason, self._now_us))
