@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := eventbus dlq adapters routes tests benchmarks
+# How many processes share the tests.
+WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test check chaos bench format lint types architecture coverage clean
 
@@ -10,7 +13,7 @@ demo: $(VENV)/.demo  ## Run the product's main job once, on real data.
 	$(BIN)/eventbus demo --once
 
 test: $(VENV)/.dev  ## Run the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED)
 
 check: lint types architecture coverage  ## Everything a change must pass; pytest's summary comes last.
 
@@ -26,7 +29,7 @@ architecture: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 coverage: $(VENV)/.dev
-	sh tests/run_with_coverage.sh $(BIN)
+	sh tests/run_with_coverage.sh $(BIN) $(SHARED)
 
 chaos: $(VENV)/.dev  ## Kill, freeze and cut off processes for as long as it takes to trust them: some 20 minutes.
 	EVENTBUS_CHAOS_KILLS=200 EVENTBUS_CHAOS_DELIVERIES=20000 EVENTBUS_CHAOS_OUTAGE=10 \

@@ -129,7 +129,11 @@ async def test_what_a_reader_does_to_a_letter_stays_with_the_reader(store: DeadL
     assert again.annotations == {"steps": ["reserve"]}
 
 
-@pytest.mark.parametrize("unknown", [new_id(), "", "no-uuid", "ü" * 600, "a'; DROP TABLE x; --", "%"])
+@pytest.mark.parametrize(
+    "unknown",
+    [new_id(), "", "no-uuid", "ü" * 600, "a'; DROP TABLE x; --", "%"],
+    ids=["fresh", "empty", "word", "long", "quoted", "wildcard"],
+)
 async def test_an_unknown_id_is_not_found_and_named(store: DeadLetterStore, unknown: str) -> None:
     await store.add([build_letter()])
     with pytest.raises(DeadLetterNotFound) as caught:

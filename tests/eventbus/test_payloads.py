@@ -169,7 +169,7 @@ def test_what_cannot_be_told_by_looking_is_encoded_on_the_spot(event: Any, encod
         Open(lines=[], extra={"x": "\ud800"}),
         Open(lines=[], data=b"\xff\xfe"),
     ],
-    ids=repr,
+    ids=["field", "dataclass-field", "extra", "surrogate", "surrogate-in-extra", "bytes"],
 )
 def test_what_could_not_be_stored_is_refused_when_it_is_published(event: Any) -> None:
     codec = codec_of(type(event))

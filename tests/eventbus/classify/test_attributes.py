@@ -76,7 +76,18 @@ def test_a_status_of_http_tells(status: int, kind: Kind) -> None:
         {"resp": Response(503)},
         {"response": {"ResponseMetadata": {"HTTPStatusCode": 503}}},
     ],
-    ids=str,
+    ids=[
+        "status",
+        "status_code",
+        "HTTPStatus",
+        "text",
+        "http_status",
+        "code",
+        "response",
+        "response-mapping",
+        "resp",
+        "botocore",
+    ],
 )
 def test_a_status_is_found_where_libraries_keep_it(attributes: dict[str, Any]) -> None:
     assert classify(odd(**attributes)).kind is Kind.UNAVAILABLE
