@@ -7,6 +7,9 @@ CODE := eventbus dlq adapters routes tests benchmarks
 WORKERS ?= 2
 SHARED := -n $(WORKERS) --dist worksteal
 
+# Hundreds of the tests' processes would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check chaos bench format lint types architecture coverage clean
 
 demo: $(VENV)/.demo  ## Run the product's main job once, on real data.

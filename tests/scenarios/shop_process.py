@@ -101,6 +101,7 @@ class Shop:
             settings.point, settings.hit, signal.SIGSTOP if settings.freezes else signal.SIGKILL
         )
         self.leaving = asyncio.Event()
+        self.replaying = asyncio.Lock()
         self.store = TellingStore(settings.url, **settings.options)
         self.store.ledger, self.store.points = self.ledger, self.points
         clock = JumpingClock(settings.clock_jumps) if settings.clock_jumps else None
@@ -190,8 +191,9 @@ class Shop:
                 await self._until_idle()
             else:
                 await self.leaving.wait()
-            clerk.cancel()
-            await asyncio.gather(clerk, return_exceptions=True)
+            async with self.replaying:  # a replay that is cut short runs once more
+                clerk.cancel()
+                await asyncio.gather(clerk, return_exceptions=True)
         self.ledger.say("closed", "shop")
 
     async def _publish(self, key: str, first: int) -> None:
@@ -216,7 +218,8 @@ class Shop:
                 page = await self.bus.dead_letters(query, order="oldest")
                 for letter in random.sample(page.items, len(page.items)):  # others replay them, too
                     with suppress(LeaseHeld, InvalidTransition):
-                        await self.bus.replay(letter.id, by="clerk")
+                        async with self.replaying:
+                            await self.bus.replay(letter.id, by="clerk")
             await asyncio.sleep(0.02)
 
     async def _until_idle(self) -> None:

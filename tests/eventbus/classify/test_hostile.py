@@ -164,9 +164,9 @@ def test_as_a_cause_it_is_no_worse(number: int) -> None:
 
 def test_a_message_of_100_mb_is_not_read_through() -> None:
     error = Exception("x" * 100_000_000, "y" * 100_000_000)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert classify(error).kind is Kind.UNKNOWN
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 def test_a_failure_is_classified_in_microseconds() -> None:
@@ -185,7 +185,7 @@ def test_a_failure_is_classified_in_microseconds() -> None:
 
 
 def _seconds_for(errors: list[BaseException]) -> float:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for error in errors:
         classify(error)
-    return (time.perf_counter() - begun) / len(errors)
+    return (time.thread_time() - begun) / len(errors)
