@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CODE := eventbus dlq adapters routes tests benchmarks
-# How many processes share the tests.
-WORKERS ?= 2
+# How many processes share the tests: one more than two cores have, as many tests wait for disks and processes.
+WORKERS ?= 3
 SHARED := -n $(WORKERS) --dist worksteal
 
 # Hundreds of the tests' processes would compile everything anew.

@@ -156,6 +156,7 @@ def batch(kind: SearchStrategy[Program], number: int) -> list[Program]:
     return made
 
 
+@pytest.mark.repetitive
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_random_programs_find_what_is_broken(broken: type[Breakable]) -> None:
     of_operators = broken.__module__ == broken_control_stores.__name__

@@ -96,6 +96,7 @@ async def test_the_id_under_which_a_delivery_is_stored_says_what_closes_it(store
         assert letter.payload == 2
 
 
+@pytest.mark.repetitive
 async def test_a_resume_brings_back_more_than_one_transaction_holds(store: MemoryStore) -> None:
     shop = Shop(store, clock=FakeClock()).handle("job", "handler")  # nothing is looked for meanwhile
     async with shop.bus as bus:

@@ -435,6 +435,7 @@ async def test_a_bus_that_is_started_again_on_another_store_knows_nothing_of_the
     assert ran == [1]
 
 
+@pytest.mark.repetitive
 async def test_of_ten_thousand_tenants_a_thousand_are_paused_and_the_others_run(store: MemoryStore) -> None:
     shop = Shop(store).handle("job", "handler")
     paused = {f"tenant-{number}" for number in range(0, 10_000, 10)}

@@ -92,6 +92,7 @@ LETTER = st.builds(
 MEMBERS = {field.name for field in fields(DeadLetter) if field.init} - {"payload_json"} | {"payload"}
 
 
+@pytest.mark.repetitive
 @given(LETTER)
 def test_what_comes_back_is_what_went_in(letter: DeadLetter) -> None:
     written = letter_to_json(letter)

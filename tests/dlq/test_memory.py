@@ -51,6 +51,7 @@ async def test_two_stores_know_nothing_of_each_other() -> None:
     assert (await second.stats(now=NOW)).total == 0
 
 
+@pytest.mark.repetitive
 async def test_a_letter_is_found_among_many() -> None:
     store = MemoryStore()
     wanted = build_letter(id=new_id(), event_id="evt-needle")

@@ -104,6 +104,7 @@ async def publish_backlog(bus: EventBus, *, keyed: int, others: int) -> None:
         await bus.publish("job", number)
 
 
+@pytest.mark.repetitive
 async def test_an_hour_of_outage_costs_few_attempts_and_nobodys_retries(store: MemoryStore) -> None:
     clock = FakeClock()
     partner, healthy = Partner(clock), Partner(clock)
@@ -148,6 +149,7 @@ async def test_an_hour_of_outage_costs_few_attempts_and_nobodys_retries(store: M
     assert max(partner.at_a_time[:7]) <= 4
 
 
+@pytest.mark.repetitive
 async def test_a_restart_amid_an_outage_is_no_retry_storm(store: MemoryStore) -> None:
     clock, partner = FakeClock(), None
     attempts: list[int] = []

@@ -346,6 +346,7 @@ async def test_a_worker_lets_other_tasks_run() -> None:
     assert len(seen) == 1000
 
 
+@pytest.mark.repetitive
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_memory_does_not_grow_with_the_number_of_events(anyio_backend: str) -> None:
     bus = EventBus()

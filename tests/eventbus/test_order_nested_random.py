@@ -90,6 +90,7 @@ async def play(roots: list[Tree], with_dlq: bool, workers: int) -> None:
         assert not world.failed
 
 
+@pytest.mark.repetitive
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("with_dlq", [True, False])
 @settings(max_examples=60)

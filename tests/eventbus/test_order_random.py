@@ -123,6 +123,7 @@ async def play(acts: list[tuple[Act, str, int]], workers: int) -> None:
     world.check()
 
 
+@pytest.mark.repetitive
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=150)
 @given(

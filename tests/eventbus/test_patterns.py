@@ -91,6 +91,7 @@ async def test_a_named_event_without_a_class_reaches_patterns_in_the_order_of_su
     assert seen == ["order.**", "*.placed", "order.placed", "**"]
 
 
+@pytest.mark.repetitive
 async def test_endless_names_do_not_grow_the_bus() -> None:
     bus = EventBus()
     count = 0

@@ -132,6 +132,7 @@ def alike(found: Stats, counted: Stats) -> bool:
     return close and replace(found, average_age=0.0) == replace(counted, average_age=0.0)
 
 
+@pytest.mark.repetitive
 async def test_after_many_random_verbs_the_statistics_are_those_of_a_recount(
     store: SqlStore, by_hand: sqlite3.Connection
 ) -> None:
