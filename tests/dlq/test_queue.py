@@ -263,7 +263,7 @@ async def test_a_known_letter_that_fails_again_in_a_thread_settles_when_it_retur
     bus = EventBus(dlq=DeadLetterQueue(store))
     go, runs = threading.Event(), 0
 
-    @bus.on("job", id="slow", timeout=0.02)
+    @bus.on("job", id="slow", timeout=0.25)  # its thread has begun by then
     def slow(event: Any) -> None:
         nonlocal runs
         runs += 1
@@ -290,7 +290,7 @@ async def test_a_replay_that_times_out_in_a_thread_settles_when_it_returns(
     bus = EventBus(dlq=DeadLetterQueue(store, redelivery=RetryPolicy(attempts=1)))
     go, runs = threading.Event(), 0
 
-    @bus.on("job", id="slow", timeout=0.02)
+    @bus.on("job", id="slow", timeout=0.25)  # its thread has begun by then
     def slow(event: Any) -> None:
         nonlocal runs
         runs += 1

@@ -473,11 +473,11 @@ async def test_an_event_loop_blocked_past_the_lease_keeps_its_work(store: Memory
     told: list[TelemetryEvent] = []
 
     async def handler(event: Any) -> None:
-        time.sleep(0.3)
+        time.sleep(0.6)
         await anyio.sleep(0.05)
 
-    bus = durable(store, handler, lease=0.09, bus={"observers": [told.append]})
-    other = EventBus(dlq=DeadLetterQueue(store, lease=0.09))  # it rescues, if there is anything to rescue
+    bus = durable(store, handler, lease=0.2, bus={"observers": [told.append]})
+    other = EventBus(dlq=DeadLetterQueue(store, lease=0.2))  # it rescues, if there is anything to rescue
     async with bus, other:
         await bus.publish("job", 1)
         await idle(bus)
@@ -847,7 +847,7 @@ async def test_after_a_timeout_the_lease_is_held_until_the_thread_returns(store:
     def slow(event: Any) -> None:
         go.wait(30)
 
-    bus = durable(store, slow, timeout=0.02)
+    bus = durable(store, slow, timeout=0.25)
     try:
         async with bus:
             await bus.publish("job", 1)
@@ -875,7 +875,7 @@ async def test_a_thread_that_outlives_the_bus_is_named_and_its_lease_runs_out(
     def slow(event: Any) -> None:
         go.wait(30)
 
-    bus = durable(store, slow, timeout=0.02, bus={"shutdown_grace": 0})
+    bus = durable(store, slow, timeout=0.25, bus={"shutdown_grace": 0})
     try:
         with structlog.testing.capture_logs() as logs:
             async with bus:
@@ -998,7 +998,7 @@ async def test_a_lease_lost_while_an_abandoned_thread_still_runs_records_nothing
     def slow(event: Any) -> None:
         go.wait(30)
 
-    bus = durable(store, slow, timeout=0.02, lease=0.09, bus={"observers": [told.append]})
+    bus = durable(store, slow, timeout=0.25, lease=0.09, bus={"observers": [told.append]})
     try:
         async with bus:
             await bus.publish("job", 1)

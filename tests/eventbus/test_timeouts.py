@@ -113,13 +113,13 @@ async def test_a_handler_that_swallows_its_cancellation_has_timed_out_nonetheles
 async def test_a_handler_in_time_is_not_disturbed_by_its_timer() -> None:
     bus = EventBus()
 
-    @bus.on("job", id="quick", timeout=SHORT)
+    @bus.on("job", id="quick", timeout=TIME_TO_BEGIN)
     async def quick(event: Any) -> None:
         await anyio.lowlevel.checkpoint()
 
     async with bus:
         assert (await bus.publish("job", 1)).ok
-        await anyio.sleep(SHORT * 2)  # the timer would have struck here
+        await anyio.sleep(TIME_TO_BEGIN * 1.2)  # the timer would have struck here
 
 
 async def test_a_timeout_of_one_leaves_the_others_alone(dlq: DeadLetterQueue) -> None:

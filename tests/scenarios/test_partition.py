@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from children import Child
 from databases import Stoppable
-from invariants import check_at_the_end, look
+from invariants import Run, check_at_the_end, look
 from outages import (
     OUTAGE,
     SOON,
@@ -64,8 +64,7 @@ def test_a_process_that_is_cut_off_past_its_lease_loses_its_work_and_heals(
     child = Child(tmp_path, **{**settings, "url": place.through(network.port)})
     child.until("ended", "ship", times=5)
     heard = answered(child)
-    cut(network)
-    tolerated = look(place.url).running(child.lines())
+    tolerated = _cut_off_at_work(cut, network, child, place)
     time.sleep(2 * SOON)  # from then on everything goes to the spool
     tolerated |= tried_since(child, heard)  # whether the database has taken them is not known
     other.until("dead_letter.rescued", "bus")
@@ -79,6 +78,18 @@ def test_a_process_that_is_cut_off_past_its_lease_loses_its_work_and_heals(
     assert child.times("lease.lost", "bus")
     check_told_briefly(child)
     check_at_the_end(place.url, child.ledger, tolerated=tolerated, losses=1)
+
+
+def _cut_off_at_work(
+    cut: Callable[[FlakyNetwork], None], network: FlakyNetwork, child: Child, place: Stoppable
+) -> set[Run]:
+    """Cut a process off while it has leases; return what it runs."""
+    while True:
+        cut(network)
+        if under_way := look(place.url).running(child.lines()):
+            return under_way
+        network.flow()
+        time.sleep(0.02)
 
 
 def test_connections_that_break_all_the_time_lose_nothing(
