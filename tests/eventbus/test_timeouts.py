@@ -268,7 +268,7 @@ async def test_a_slot_is_kept_until_the_abandoned_thread_has_returned(dlq: DeadL
     bus = EventBus(dlq=dlq)
     go, running, most, lock = threading.Event(), 0, 0, threading.Lock()
 
-    @bus.on("job", id="limited", timeout=SHORT, max_concurrency=1)
+    @bus.on("job", id="limited", timeout=TIME_TO_BEGIN, max_concurrency=1)
     def limited(event: Any) -> None:
         nonlocal running, most
         with lock:
