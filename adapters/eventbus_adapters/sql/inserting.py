@@ -9,9 +9,9 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects import sqlite
 
 from eventbus_adapters.sql import sequences
+from eventbus_adapters.sql.alike import count_alike, insert_alike, type_of
 from eventbus_adapters.sql.counts import KEY, tenant_key
 from eventbus_adapters.sql.encoding import ROW, Value
-from eventbus_adapters.sql.postgres.alike import insert_alike, type_of
 from eventbus_adapters.sql.prepared import Prepared
 from eventbus_adapters.sql.statements import Statement
 from eventbus_adapters.sql.tables import letters
@@ -184,7 +184,9 @@ def _as_head(row: Row) -> Row:
 
 def _insert(connection: Connection, deltas: Deltas, rows: list[Row]) -> set[str] | None:
     if connection.dialect.name == "sqlite":
-        inserted = _INSERT.many_at_once(connection, rows)
+        inserted = count_alike(connection, rows)
+        if inserted is None:
+            inserted = _INSERT.many_at_once(connection, rows)
         if inserted == len(rows):
             _count(deltas, rows)
             return None

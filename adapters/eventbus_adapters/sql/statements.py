@@ -35,7 +35,7 @@ from eventbus_adapters.sql.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -148,6 +148,20 @@ class Statement:
             given = (*chain.from_iterable(some), *[values[it] for it in names])
             found += driver.execute(sql, given).fetchall()
         return found
+
+    def count(self, connection: Connection, rows: Sequence[tuple[Any, ...]], **values: Any) -> int:
+        """Execute an INSERT over ``rows``, on SQLite; return how many rows it inserted."""
+        execute: Callable[..., Any] = connection.exec_driver_sql
+        if (driver := driver_of(connection)) is not None:
+            execute = driver.execute
+        inserted = 0
+        for some in self._portions(connection, rows):
+            sql, names = rendered(
+                self._sql, self._row, len(some), connection.dialect.name, connection.dialect.paramstyle
+            )
+            given = (*chain.from_iterable(some), *[values[it] for it in names])
+            inserted += execute(sql, given).rowcount
+        return inserted
 
     def _portions(
         self, connection: Connection, rows: Sequence[tuple[Any, ...]]
