@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from eventbus_adapters.sql.batches import MAX_ROWS, Batches, WriteJob, size_of
@@ -12,6 +13,11 @@ from eventbus_adapters.sql.work import Mailbox, Stop
 
 if TYPE_CHECKING:
     from eventbus_adapters.sql.bridge import Waiter
+
+_CROWD = 8
+"""From so many jobs on their callers come in a crowd, most of which hands over its next ones at once."""
+_BREATH = 0.00005
+"""Seconds for which the thread leaves the interpreter to a crowd, to have what is coming in the same commit."""
 
 
 class Writer:
@@ -41,12 +47,18 @@ class Writer:
 
     def _gather(self) -> tuple[list[WriteJob], Stop | None]:
         jobs: list[WriteJob] = []
-        rows = 0
+        rows = before = 0
         job: WriteJob | Stop | None = self._mailbox.take()
         while job is not None:
             if isinstance(job, Stop):
                 return jobs, job
             jobs.append(job)
             rows += size_of(job)
-            job = self._mailbox.take_waiting() if rows < MAX_ROWS else None
+            if rows >= MAX_ROWS:
+                break
+            job = self._mailbox.take_waiting()
+            if job is None and len(jobs) >= max(_CROWD, before + 1):
+                before = len(jobs)
+                time.sleep(_BREATH)
+                job = self._mailbox.take_waiting()
         return jobs, None
