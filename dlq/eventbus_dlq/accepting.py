@@ -66,7 +66,8 @@ class Acceptor:
             StoreUnavailable: neither the store nor a spool has taken them.
         """
         promises = self._promises
-        letters = self._letters(deliveries, promises)
+        made_ns = self._clock.time_ns()
+        letters = self._letters(deliveries, made_ns, promises)
         with self._blocked.storing(letters):
             try:
                 kept = await self._committer.accept(letters)
@@ -74,10 +75,10 @@ class Acceptor:
                 self._drop(letters)
                 raise
             except BaseException:  # a cancellation ends the wait and not the write, and what hangs on it
-                self._see_through(letters)
+                self._see_through(letters, made_ns)
                 raise
         if promises is not None:
-            promises.keep(letters, kept)
+            promises.keep(letters, kept, made_ns=made_ns)
         return _where(kept)
 
     async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
@@ -86,7 +87,7 @@ class Acceptor:
         Raises:
             InvalidSession: the session, or the store, cannot take them in; nothing was written.
         """
-        letters = self._letters(deliveries)
+        letters = self._letters(deliveries, self._clock.time_ns())
         with self._blocked.storing(letters):
             kept = await self._session_store("accept_in")(session, letters)
         self._written(kept)
@@ -94,16 +95,16 @@ class Acceptor:
 
     def accept_in_sync(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
         """Do the same with a synchronous ``Session``, in any thread."""
-        letters = self._letters(deliveries)
+        letters = self._letters(deliveries, self._clock.time_ns())
         with self._blocked.storing(letters):
             kept = self._session_store("accept_in_sync")(session, letters)
         self._bus.call_from_thread(lambda: self._written(kept))
         return _where(kept)
 
     def _letters(
-        self, deliveries: Sequence[Acceptance], promises: Promises | None = None
+        self, deliveries: Sequence[Acceptance], made_ns: int, promises: Promises | None = None
     ) -> Sequence[DeadLetter]:
-        now = moment(self._clock.time_ns())
+        now = moment(made_ns)
         schedule_of = self._schedules.of
         return [
             accepted_letter(
@@ -129,7 +130,7 @@ class Acceptor:
         if self._promises is not None:
             self._promises.drop(letters)
 
-    def _see_through(self, letters: Sequence[DeadLetter]) -> None:
+    def _see_through(self, letters: Sequence[DeadLetter], made_ns: int) -> None:
         """Make sure, in a task of the bus, of deliveries whose publisher waits for them no more."""
 
         async def accept() -> None:
@@ -140,7 +141,7 @@ class Acceptor:
                 self._drop(letters)
                 raise
             if self._promises is not None:
-                self._promises.keep(letters, kept)
+                self._promises.keep(letters, kept, made_ns=made_ns)
 
         try:
             self._bus.spawn(accept)

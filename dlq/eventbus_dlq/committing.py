@@ -70,7 +70,7 @@ class Committer:
             letters = _accepted_again(letters, times=_MOST_TIMES)
         return self._commit("accept", self._store.accept, letters, again=_accepted_again, answer=_as_accepted)
 
-    async def _commit(
+    def _commit(
         self,
         verb: Literal["add", "accept"],
         write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
@@ -78,12 +78,23 @@ class Committer:
         *,
         again: Callable[[Sequence[DeadLetter]], Sequence[DeadLetter]],
         answer: Callable[[Sequence[DeadLetter]], Sequence[T]],
-    ) -> Sequence[T]:
+    ) -> Awaitable[Sequence[T]]:
         """Hand letters to the store, and after that, as ``again`` makes them each time, to store or spool."""
-        spool = self._spool
         arriving = _Arriving(letters, again)
-        if spool is None:
-            return await self._try(write, arriving)
+        if self._spool is None:
+            return self._try(write, arriving)
+        return self._commit_or_spool(verb, write, arriving, answer, spool=self._spool)
+
+    async def _commit_or_spool(
+        self,
+        verb: Literal["add", "accept"],
+        write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
+        arriving: _Arriving,
+        answer: Callable[[Sequence[DeadLetter]], Sequence[T]],
+        *,
+        spool: Spool,
+    ) -> Sequence[T]:
+        letters = arriving.letters
         unavailable: StoreUnavailable | None = None
         if not spool.is_waiting:
             with anyio.move_on_after(self._timeout or math.inf):  # a store that hangs is unavailable too
@@ -108,9 +119,13 @@ class Committer:
     ) -> Sequence[T]:
         """Hand letters to the store, again and again while it is unavailable for the moment."""
         try:
-            return await self._write(write, arriving.letters)
+            answer = await write(arriving.letters)
         except StoreUnavailable as error:
+            self._outage.met(error, during="capture")
             unavailable = error
+        else:
+            self._outage.over()
+            return answer
         deadline = anyio.current_time() + self._timeout
         wait = _FIRST_WAIT
         while unavailable.retryable and anyio.current_time() + wait <= deadline:
@@ -119,23 +134,14 @@ class Committer:
             if self._spool is not None and self._spool.is_waiting:
                 break  # others have given up meanwhile, and this one goes behind them
             try:
-                return await self._write(write, arriving.again())
+                answer = await write(arriving.again())
             except StoreUnavailable as error:
+                self._outage.met(error, during="capture")
                 unavailable = error
+            else:
+                self._outage.over()
+                return answer
         raise unavailable
-
-    async def _write(
-        self,
-        write: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[T]]],
-        letters: Sequence[DeadLetter],
-    ) -> Sequence[T]:
-        try:
-            answer = await write(letters)
-        except StoreUnavailable as error:
-            self._outage.met(error, during="capture")
-            raise
-        self._outage.over()
-        return answer
 
 
 class _Arriving:

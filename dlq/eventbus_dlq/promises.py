@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from eventbus_dlq.capture import moment
 from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class Promises:
         self._clock = clock
         self._owner = owner
         self._lease = timedelta(seconds=lease)
+        self._lease_ns = int(lease * 1e9)
 
     def make(
         self, dead_letter_id: str, handler_id: str, ordering_key: str | None, *, now: datetime
@@ -60,16 +60,20 @@ class Promises:
             return None
         return Promise(self._owner, now + self._lease)
 
-    def keep(self, letters: Sequence[DeadLetter], kept: Sequence[Kept]) -> None:
-        """Have the worker run, or look for, what is durable now."""
+    def keep(self, letters: Sequence[DeadLetter], kept: Sequence[Kept], *, made_ns: int) -> None:
+        """Have the worker run, or look for, what is durable now, and was promised at ``made_ns``.
+
+        What has run out while the store was slow is left to a rescue.
+        """
         look = False
+        lasts = self._clock.time_ns() - made_ns < self._lease_ns
         for letter, (dead_letter_id, state) in zip(letters, kept, strict=True):
             if state is _ACCEPTED:
                 look = True
                 self._unsettled.expect(dead_letter_id)
             if letter.state is not _RUNNING:
                 continue
-            if state is _RUNNING and dead_letter_id == letter.id and self._lasts(letter):
+            if state is _RUNNING and dead_letter_id == letter.id and lasts:
                 self._unsettled.expect(dead_letter_id)
                 self._worker.keep_promise(letter)
             else:
@@ -88,8 +92,3 @@ class Promises:
         for letter in letters:
             if letter.state is _RUNNING:
                 self._worker.give_back_promised(letter)
-
-    def _lasts(self, letter: DeadLetter) -> bool:
-        """Tell whether a lease has not run out while the store was slow: then it is left to a rescue."""
-        assert letter.lease_until is not None
-        return moment(self._clock.time_ns()) < letter.lease_until

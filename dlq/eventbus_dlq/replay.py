@@ -198,11 +198,10 @@ class Replayer:
         if isinstance(outcome, Unhandled) and not run.by_hand:  # others may have it
             await self._recorder.release(claim.lease)
             raise HandlerMissing(outcome.message)
-        now = moment(self._clock.time_ns())
         settlement = settlement_of(
             claim,
             outcome,
-            now=now,
+            clock=self._clock,
             schedules=self._schedules,
             keep_succeeded=self._keep_succeeded,
             by=by,

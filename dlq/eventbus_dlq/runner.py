@@ -157,7 +157,7 @@ class Runner:
         settlement = settlement_of(
             run.claim,
             outcome,
-            now=moment(self._clock.time_ns()),
+            clock=self._clock,
             schedules=self._schedules,
             keep_succeeded=self._keep_succeeded,
         )

@@ -17,7 +17,7 @@ from eventbus.stored import (
     Unhandled,
 )
 from eventbus_dlq import policy
-from eventbus_dlq.capture import attempt_of, verdict_on
+from eventbus_dlq.capture import attempt_of, moment, verdict_on
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.making import copier, maker
 from eventbus_dlq.store import Settlement
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventbus.failure import Failure
+    from eventbus.ports import Clock
     from eventbus.stored import RedeliveryOutcome
     from eventbus_dlq.letter import DeadLetter
     from eventbus_dlq.schedules import Schedules
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 make_settlement = maker(Settlement)
 """Makes a settlement, like the class itself, and faster."""
 
+_RESOLVED = DeadLetterState.RESOLVED
 _make_stored = maker(StoredDelivery)
 _changed = copier(Settlement)
 
@@ -74,7 +76,7 @@ def settlement_of(
     claim: Claim,
     outcome: RedeliveryOutcome,
     *,
-    now: datetime,
+    clock: Clock,
     schedules: Schedules,
     keep_succeeded: bool,
     by: str | None = None,
@@ -88,7 +90,7 @@ def settlement_of(
     if isinstance(outcome, Succeeded):
         return make_settlement(
             lease=claim.lease,
-            state=DeadLetterState.RESOLVED,
+            state=_RESOLVED,
             reruns=outcome.runs - 1,
             forget=letter.error is None and not keep_succeeded,
             acted_by=by,
@@ -97,7 +99,7 @@ def settlement_of(
     settlement = make_settlement(lease=claim.lease, state=DeadLetterState.RESOLVED, acted_by=by, note=note)
     match outcome:
         case FailedAgain():
-            return _failed(letter, settlement, outcome.failure, schedules, now)
+            return _failed(letter, settlement, outcome.failure, schedules, moment(clock.time_ns()))
         case Unhandled():
             return _not_run(settlement, policy.UNHANDLED)
         case Redacted():

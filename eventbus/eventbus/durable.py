@@ -81,9 +81,13 @@ def acceptance_of(delivery: Delivery) -> Acceptance:
         payload_to_keep(delivery),
         subscription.id,
         metadata.priority or subscription.priority,
-        tuple(dict.fromkeys((*subscription.tags, *metadata.tags))),
+        _tags(subscription.tags, metadata.tags),
         delivery.ordering_key,
     )
+
+
+def _tags(own: tuple[str, ...], published: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*own, *published))) if own or published else ()
 
 
 def admits(delivery: Delivery) -> bool:

@@ -126,7 +126,7 @@ class Envelope:
     @property
     def occurred_at(self) -> datetime:
         """When the event was published (aware UTC)."""
-        return _EPOCH + timedelta(microseconds=self._time_ns // 1000)
+        return _EPOCH + timedelta(0, 0, self._time_ns // 1000)
 
     @property
     def occurred_ns(self) -> int:

@@ -44,17 +44,21 @@ os.register_at_fork(after_in_child=sequence.reseed)
 
 def format_id(time_ns: int, number: int) -> str:
     """Return the UUIDv7 text of a moment (nanoseconds since the epoch) and a number of the sequence."""
-    milliseconds = (time_ns // _NANOSECONDS_PER_MILLISECOND) & 0xFFFF_FFFF_FFFF
-    return (
-        f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}"
-        f"-{_middle(number >> 48)}-{number & 0xFFFF_FFFF_FFFF:012x}"
-    )
+    milliseconds = time_ns // _NANOSECONDS_PER_MILLISECOND
+    return f"{_start(milliseconds)}{_middle(number >> 48)}{number & 0xFFFF_FFFF_FFFF:012x}"
+
+
+@lru_cache(maxsize=16)
+def _start(milliseconds: int) -> str:
+    """Return the first and second group, which the ids of one millisecond share."""
+    milliseconds &= 0xFFFF_FFFF_FFFF
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-"
 
 
 @lru_cache(maxsize=16)
 def _middle(upper: int) -> str:
     """Return the third and fourth group for the upper bits of a number, which hardly ever change."""
-    return f"{0x7000 | (upper >> 14) & 0xFFF:04x}-{0x8000 | upper & 0x3FFF:04x}"
+    return f"{0x7000 | (upper >> 14) & 0xFFF:04x}-{0x8000 | upper & 0x3FFF:04x}-"
 
 
 def new_id() -> str:

@@ -58,9 +58,10 @@ class KeptDispatcher:
         _set_envelope(deliveries, receipt)
         kept, others = _split(deliveries)
         self._take_places(others)
-        if kept:
-            return receipt, self._commit_and_run(receipt, kept, others)
-        return receipt, self._begin(others)
+        if not kept:
+            return receipt, self._begin(others)
+        commit = self._commit_and_run if others else self._commit
+        return receipt, commit(receipt, kept, others)
 
     def _take_places(self, deliveries: Sequence[Delivery]) -> None:
         for position, delivery in enumerate(deliveries):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CROWD = 8
 """From so many jobs on their callers come in a crowd, most of which hands over its next ones at once."""
 _BREATH = 0.00005
-"""Seconds for which the thread leaves the interpreter to a crowd, to have what is coming in the same commit."""
+"""Seconds for which the thread leaves the interpreter to them, to have what comes in the same commit."""
 
 
 class Writer:
