@@ -27,6 +27,11 @@ WriteJob: TypeAlias = Add | Change
 MAX_ROWS = 512
 """How many rows one transaction takes before what still waits is left to the next one."""
 
+CROWD = 8
+"""From so many jobs on their callers come in a crowd, most of which hands over its next ones at once."""
+
+BREATH = 0.00005
+"""Seconds for which a writer leaves the interpreter to them, to have what comes in the same commit."""
 
 HELD_UP: Final = object()
 """The outcome of a job that was left alone, because it would have had to wait for somebody else."""

@@ -6,18 +6,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from eventbus_adapters.sql.batches import MAX_ROWS, Batches, WriteJob, size_of
+from eventbus_adapters.sql.batches import BREATH, CROWD, MAX_ROWS, Batches, WriteJob, size_of
 from eventbus_adapters.sql.bridge import deliver
 from eventbus_adapters.sql.engine import Database, Held
 from eventbus_adapters.sql.work import Mailbox, Stop
 
 if TYPE_CHECKING:
     from eventbus_adapters.sql.bridge import Waiter
-
-_CROWD = 8
-"""From so many jobs on their callers come in a crowd, most of which hands over its next ones at once."""
-_BREATH = 0.00005
-"""Seconds for which the thread leaves the interpreter to them, to have what comes in the same commit."""
 
 
 class Writer:
@@ -57,8 +52,8 @@ class Writer:
             if rows >= MAX_ROWS:
                 break
             job = self._mailbox.take_waiting()
-            if job is None and len(jobs) >= max(_CROWD, before + 1):
+            if job is None and len(jobs) >= max(CROWD, before + 1):
                 before = len(jobs)
-                time.sleep(_BREATH)
+                time.sleep(BREATH)
                 job = self._mailbox.take_waiting()
         return jobs, None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import greenlet_spawn
 
 from eventbus.errors import EventBusError
-from eventbus_adapters.sql.batches import HELD_UP, MAX_ROWS, Batches, WriteJob, size_of
+from eventbus_adapters.sql.batches import BREATH, CROWD, HELD_UP, MAX_ROWS, Batches, WriteJob, size_of
 from eventbus_adapters.sql.bridge import Failed, deliver, waiter
 from eventbus_adapters.sql.homes import Home, PostgresHome
 from eventbus_adapters.sql.portable import fit
@@ -182,14 +183,15 @@ class OnPostgres:
     async def _write_all(self, inbox: Inbox[WriteJob], transactions: Transactions) -> None:
         """Write what comes; a transaction of the application's own, however long, holds up nothing else."""
         batches = Batches(transactions, self._committed, waits=False)
+        told: list[tuple[Any, Any]] = []
         while (job := await inbox.take()) is not None:
             await asyncio.sleep(0)  # whoever is busy handing over more has the interpreter meanwhile
-            jobs = _gathered(inbox, job)
+            jobs = _gathered(inbox, [job], crowd=len(told))
             behind = self._held_up.behind(jobs)
             going = [it for number, it in enumerate(jobs) if number not in behind]
             outcomes = await greenlet_spawn(batches.commit, going) if going else []
             answers = iter(outcomes)
-            told: list[tuple[Any, Any]] = []
+            told = []
             for number, it in enumerate(jobs):
                 outcome = HELD_UP if number in behind else next(answers)
                 if outcome is HELD_UP:
@@ -251,9 +253,17 @@ def _prepare(transactions: Transactions, database: PostgresDatabase) -> None:
         fit(connection)
 
 
-def _gathered(inbox: Inbox[WriteJob], first: WriteJob) -> list[WriteJob]:
-    jobs, rows = [first], size_of(first)
-    while rows < MAX_ROWS and (job := inbox.take_waiting()) is not None:
+def _gathered(inbox: Inbox[WriteJob], jobs: list[WriteJob], *, crowd: int) -> list[WriteJob]:
+    rows = sum(size_of(job) for job in jobs)
+    before = 0
+    while rows < MAX_ROWS:
+        job = inbox.take_waiting()
+        if job is None and max(len(jobs), crowd) >= CROWD and len(jobs) > before:
+            before = len(jobs)
+            time.sleep(BREATH)
+            job = inbox.take_waiting()
+        if job is None:
+            break
         jobs.append(job)
         rows += size_of(job)
     return jobs
