@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eventbus.ports import Clock, Redeliverer
     from eventbus.retry import RetryPolicy
     from eventbus_dlq.committing import Committer
-    from eventbus_dlq.promises import Promise, Promises
+    from eventbus_dlq.promises import Promises
     from eventbus_dlq.schedules import Schedules
     from eventbus_dlq.sequences import BlockedSequences
     from eventbus_dlq.store import DeadLetterStore, Kept
@@ -161,7 +161,7 @@ def accepted_letter(
     envelope, payload, handler_id, priority, tags, ordering_key, held = delivery
     metadata = envelope.metadata
     dead_letter_id = new_id()
-    promise: Promise | None = None
+    promise = None
     if promises is not None and held is None:
         promise = promises.make(dead_letter_id, handler_id, ordering_key, now=now)
     owner, lease_until = promise or (None, None)

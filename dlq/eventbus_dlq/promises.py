@@ -5,13 +5,14 @@ It spares the store a claim: most of what a durable delivery costs beyond being 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from eventbus_dlq.letter import DeadLetterState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from eventbus.ports import Clock
     from eventbus_dlq.letter import DeadLetter
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from eventbus_dlq.worker import DurableWorker
 
 _ACCEPTED, _RUNNING = DeadLetterState.ACCEPTED, DeadLetterState.RUNNING
-
-
-class Promise(NamedTuple):
-    """Whose claim a delivery is from its acceptance on, and until when."""
-
-    owner: str
-    lease_until: datetime
 
 
 class Promises:
@@ -51,14 +45,15 @@ class Promises:
 
     def make(
         self, dead_letter_id: str, handler_id: str, ordering_key: str | None, *, now: datetime
-    ) -> Promise | None:
-        """Set room aside for a delivery, which is to be claimed then; return None when there is none.
+    ) -> tuple[str, datetime] | None:
+        """Set room aside for a delivery; return whose claim it is from its acceptance on, and until when.
 
-        There is none for what has to keep an order: whether it may run is for the store to say.
+        There is no room, and it returns None, for what has to keep an order: whether it may run is for the
+        store to say.
         """
         if ordering_key is not None or not self._worker.promise(dead_letter_id, handler_id):
             return None
-        return Promise(self._owner, now + self._lease)
+        return self._owner, now + self._lease
 
     def keep(self, letters: Sequence[DeadLetter], kept: Sequence[Kept], *, made_ns: int) -> None:
         """Have the worker run, or look for, what is durable now, and was promised at ``made_ns``.

@@ -140,7 +140,8 @@ class Dispatcher:
     def _envelope(self, plan: Plan, payload: Any, metadata: Metadata) -> Envelope:
         """Make the envelope of an event that is accepted, and tell of it."""
         envelope = Envelope(plan.event_type, payload, self._clock.time_ns(), sequence.next(), metadata)
-        announce(envelope, len(plan.routes), self._telemetry, self._metrics)
+        if self._observed or not plan.routes:
+            announce(envelope, len(plan.routes), self._telemetry, self._metrics)
         return envelope
 
     def deliver(

@@ -70,15 +70,20 @@ _LOCK_CONTROLS = Statement(f"SELECT pg_advisory_xact_lock({_CONTROLS})")
 _TRY_CONTROLS = Statement(f"SELECT pg_try_advisory_xact_lock_shared({_CONTROLS}) AS locked")
 
 
+def locks(connection: Connection) -> bool:
+    """Tell whether anything has to be locked at all."""
+    return connection.dialect.name == "postgresql"
+
+
 def lock_controls(connection: Connection) -> None:
     """Keep all others from changing controls, and from parking letters; the first thing in a transaction."""
-    if connection.dialect.name == "postgresql":
+    if locks(connection):
         _LOCK_CONTROLS.run(connection)
 
 
 def share_controls(connection: Connection) -> bool:
     """Keep all others from changing controls; False when somebody is changing them just now."""
-    if connection.dialect.name != "postgresql":
+    if not locks(connection):
         return True
     return bool(_TRY_CONTROLS.run(connection)[0].locked)
 
@@ -90,7 +95,7 @@ def lock(
 
     Of the letters of ``alone`` the sequences are left to others. It holds until the transaction ends.
     """
-    if not (keys or ids or alone) or connection.dialect.name != "postgresql":
+    if not (keys or ids or alone) or not locks(connection):
         return
     rows = _in_order(connection, {*ids, *alone})
     if not _lock_free(connection, keys, ids, rows):
@@ -102,7 +107,7 @@ def try_lock(
     connection: Connection, keys: Collection[Key], ids: Collection[str], alone: Collection[str] = ()
 ) -> AbstractSet[Key | str]:
     """Do the same without waiting for a sequence; return those keys and ids that others have locked."""
-    if not (keys or ids or alone) or connection.dialect.name != "postgresql":
+    if not (keys or ids or alone) or not locks(connection):
         return frozenset()
     rows = _in_order(connection, {*ids, *alone})
     if _lock_free(connection, keys, ids, rows):
@@ -126,7 +131,7 @@ def _lock_free(
 
 def lock_rows(connection: Connection, ids: Collection[str]) -> None:
     """Keep all others from changing the letters of ``ids``; enough where no sequence follows."""
-    if ids and connection.dialect.name == "postgresql":
+    if ids and locks(connection):
         _LOCK_ROWS.over(connection, _in_order(connection, ids))
 
 
