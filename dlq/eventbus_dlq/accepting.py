@@ -8,7 +8,7 @@ from eventbus.acceptance import Accepted
 from eventbus.errors import BusClosed
 from eventbus.ids import new_id
 from eventbus.log import Log
-from eventbus_dlq.capture import make_letter, moment
+from eventbus_dlq.capture import begin_letter, finish_letter, moment
 from eventbus_dlq.errors import InvalidSession
 from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason
 
@@ -166,41 +166,41 @@ def accepted_letter(
         promise = promises.make(dead_letter_id, handler_id, ordering_key, now=now)
     owner, lease_until = promise or (None, None)
     claims = int(promise is not None)  # what moves.claimed would add
-    return make_letter(
-        id=dead_letter_id,
-        event_id=envelope.id,
-        event_name=envelope.name,
-        event_version=envelope.version,
-        payload_json=payload,
-        occurred_at=envelope.occurred_at,
-        handler_id=handler_id,
-        tenant=metadata.tenant,
-        user_id=metadata.user_id,
-        correlation_id=envelope.correlation_id,
-        causation_id=metadata.causation_id,
-        source=metadata.source,
-        ordering_key=ordering_key,
-        priority=priority,
-        headers=metadata.headers,
-        tags=tags,
-        annotations={},
-        redelivery=redelivery,
-        state=_PARKED if held is not None else _ACCEPTED if promise is None else _RUNNING,
-        reason=None if held is None else Reason(held),
-        attempts=claims,
-        retries=0,
-        crashes=0,
-        retry_at=None,
-        created_at=now,
-        updated_at=now,
-        last_attempt_at=None,
-        fingerprint="",
-        token=claims,
-        lease_owner=owner,
-        lease_until=lease_until,
-        error=None,
-        history=(),
-    )
+    letter = begin_letter()
+    letter.id = dead_letter_id
+    letter.event_id = envelope.id
+    letter.event_name = envelope.name
+    letter.event_version = envelope.version
+    letter.payload_json = payload
+    letter.occurred_at = envelope.occurred_at
+    letter.handler_id = handler_id
+    letter.tenant = metadata.tenant
+    letter.user_id = metadata.user_id
+    letter.correlation_id = envelope.correlation_id
+    letter.causation_id = metadata.causation_id
+    letter.source = metadata.source
+    letter.ordering_key = ordering_key
+    letter.priority = priority
+    letter.headers = metadata.headers
+    letter.tags = tags
+    letter.annotations = {}
+    letter.redelivery = redelivery
+    letter.state = _PARKED if held is not None else _ACCEPTED if promise is None else _RUNNING
+    letter.reason = None if held is None else Reason(held)
+    letter.attempts = claims
+    letter.retries = 0
+    letter.crashes = 0
+    letter.retry_at = None
+    letter.created_at = now
+    letter.updated_at = now
+    letter.last_attempt_at = None
+    letter.fingerprint = ""
+    letter.token = claims
+    letter.lease_owner = owner
+    letter.lease_until = lease_until
+    letter.error = None
+    letter.history = ()
+    return finish_letter(letter)
 
 
 def _where(kept: Sequence[Kept]) -> Sequence[Accepted]:

@@ -10,7 +10,7 @@ from eventbus.ids import new_id
 from eventbus.payloads import MASK
 from eventbus_dlq import policy
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, bounded_history
-from eventbus_dlq.making import maker
+from eventbus_dlq.making import drafting, maker
 
 if TYPE_CHECKING:
     from eventbus.failure import AttemptRecord, Failure
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 make_letter = maker(DeadLetter)
 """Makes a letter, like the class itself, and faster."""
+
+begin_letter, finish_letter = drafting(DeadLetter)
+"""Make one field by field, which is faster again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,38 +60,38 @@ def new_letter(failure: Failure, *, redelivery: RetryPolicy, now: datetime) -> D
     verdict = verdict_on(failure, redelivery=redelivery, retries=0, now=now)
     history = tuple([attempt_of(attempt) for attempt in failure.attempts])
     metadata = envelope.metadata
-    return make_letter(
-        id=new_id(),
-        event_id=envelope.id,
-        event_name=envelope.name,
-        event_version=envelope.version,
-        payload_json=b"null" if failure.payload is None else failure.payload,
-        occurred_at=envelope.occurred_at,
-        handler_id=failure.handler_id,
-        tenant=metadata.tenant,
-        user_id=metadata.user_id,
-        correlation_id=envelope.correlation_id,
-        causation_id=metadata.causation_id,
-        source=metadata.source,
-        ordering_key=failure.ordering_key,
-        priority=failure.priority,
-        headers=metadata.headers,
-        tags=failure.tags,
-        annotations=failure.annotations,
-        redelivery=redelivery,
-        state=verdict.state,
-        reason=verdict.reason,
-        attempts=len(history),
-        retries=0,
-        crashes=0,
-        retry_at=verdict.retry_at,
-        created_at=now,
-        updated_at=now,
-        last_attempt_at=history[-1].ended_at if history else None,
-        fingerprint=failure.fingerprint,
-        error=failure.error,
-        history=bounded_history(history),
-    )
+    letter = begin_letter()
+    letter.id = new_id()
+    letter.event_id = envelope.id
+    letter.event_name = envelope.name
+    letter.event_version = envelope.version
+    letter.payload_json = b"null" if failure.payload is None else failure.payload
+    letter.occurred_at = envelope.occurred_at
+    letter.handler_id = failure.handler_id
+    letter.tenant = metadata.tenant
+    letter.user_id = metadata.user_id
+    letter.correlation_id = envelope.correlation_id
+    letter.causation_id = metadata.causation_id
+    letter.source = metadata.source
+    letter.ordering_key = failure.ordering_key
+    letter.priority = failure.priority
+    letter.headers = metadata.headers
+    letter.tags = failure.tags
+    letter.annotations = failure.annotations
+    letter.redelivery = redelivery
+    letter.state = verdict.state
+    letter.reason = verdict.reason
+    letter.attempts = len(history)
+    letter.retries = 0
+    letter.crashes = 0
+    letter.retry_at = verdict.retry_at
+    letter.created_at = now
+    letter.updated_at = now
+    letter.last_attempt_at = history[-1].ended_at if history else None
+    letter.fingerprint = failure.fingerprint
+    letter.error = failure.error
+    letter.history = bounded_history(history)
+    return finish_letter(letter)
 
 
 def held(letter: DeadLetter, *, owner: str, lease_until: datetime) -> DeadLetter:

@@ -19,7 +19,7 @@ from eventbus.stored import (
 from eventbus_dlq import policy
 from eventbus_dlq.capture import attempt_of, moment, verdict_on
 from eventbus_dlq.letter import DeadLetterState
-from eventbus_dlq.making import copier, maker
+from eventbus_dlq.making import copier, drafting, maker
 from eventbus_dlq.store import Settlement
 
 if TYPE_CHECKING:
@@ -36,33 +36,33 @@ make_settlement = maker(Settlement)
 """Makes a settlement, like the class itself, and faster."""
 
 _RESOLVED = DeadLetterState.RESOLVED
-_make_stored = maker(StoredDelivery)
 _changed = copier(Settlement)
+_begin_stored, _finish_stored = drafting(StoredDelivery)
 
 
 def stored_delivery(letter: DeadLetter, *, once: bool = False) -> StoredDelivery:
     """Return what the bus needs to run a claimed letter; ``once`` asks for a single attempt."""
-    return _make_stored(
-        dead_letter_id=letter.id,
-        event_id=letter.event_id,
-        event_name=letter.event_name,
-        event_version=letter.event_version,
-        payload=letter.payload_json,
-        occurred_at=letter.occurred_at,
-        handler_id=letter.handler_id,
-        attempt=letter.attempts,
-        first_failed_at=None if letter.error is None else first_failed_at(letter),
-        correlation_id=letter.correlation_id,
-        causation_id=letter.causation_id,
-        source=letter.source,
-        tenant=letter.tenant,
-        user_id=letter.user_id,
-        ordering_key=letter.ordering_key,
-        priority=letter.priority,
-        tags=letter.tags,
-        headers=letter.headers,
-        once=once,
-    )
+    stored = _begin_stored()
+    stored.dead_letter_id = letter.id
+    stored.event_id = letter.event_id
+    stored.event_name = letter.event_name
+    stored.event_version = letter.event_version
+    stored.payload = letter.payload_json
+    stored.occurred_at = letter.occurred_at
+    stored.handler_id = letter.handler_id
+    stored.attempt = letter.attempts
+    stored.first_failed_at = None if letter.error is None else first_failed_at(letter)
+    stored.correlation_id = letter.correlation_id
+    stored.causation_id = letter.causation_id
+    stored.source = letter.source
+    stored.tenant = letter.tenant
+    stored.user_id = letter.user_id
+    stored.ordering_key = letter.ordering_key
+    stored.priority = letter.priority
+    stored.tags = letter.tags
+    stored.headers = letter.headers
+    stored.once = once
+    return _finish_stored(stored)
 
 
 def first_failed_at(letter: DeadLetter) -> datetime | None:

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 
 import pytest
 
-from eventbus_dlq.making import copier, maker
+from eventbus_dlq.making import copier, drafting, maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,26 @@ def test_what_is_made_can_be_copied_with_changes() -> None:
 def test_a_missing_field_is_refused() -> None:
     with pytest.raises(TypeError, match="id"):
         make()  # type: ignore[call-arg]  # that is the point
+
+
+def test_what_is_drafted_takes_any_value_until_it_is_finished() -> None:
+    begin, finish = drafting(Parcel)
+    draft = begin()
+    draft.id = "a"
+    draft.weight = 2
+    finished = finish(draft)
+    assert finished == Parcel(id="a", weight=2)
+    assert type(finished) is Parcel
+    with pytest.raises(FrozenInstanceError):
+        finished.weight = 3  # type: ignore[misc]  # that is the point
+
+
+def test_a_draft_begins_with_the_defaults_of_the_class() -> None:
+    begin, finish = drafting(Parcel)
+    draft = begin()
+    draft.id = "a"
+    finished = finish(draft)
+    assert [getattr(finished, it.name) for it in fields(finished)] == ["a", 1, None]
 
 
 def test_a_record_with_a_default_factory_is_refused() -> None:

@@ -16,7 +16,6 @@ from eventbus import CaptureFailed, Envelope, RetryPolicy
 from eventbus.acceptance import Acceptance
 from eventbus_dlq import DeadLetter, StoreUnavailable, moves
 from eventbus_dlq.accepting import accepted_letter
-from eventbus_dlq.promises import Promise
 
 
 class Arrivals(Steps):
@@ -302,7 +301,7 @@ def test_what_comes_claimed_is_what_a_claim_would_have_made_of_it() -> None:
     envelope = Envelope.of("job", 1, tenant="acme", headers={"traceparent": "00-1-2-00"})
     delivery = Acceptance(envelope, b"1", "handler", 3, ("a",), None)
     now = datetime(2026, 1, 2, tzinfo=UTC)
-    promises = Mock(make=lambda *_, now: Promise("me", now + timedelta(seconds=60)))
+    promises = Mock(make=lambda *_, now: ("me", now + timedelta(seconds=60)))
     came = accepted_letter(delivery, redelivery=RetryPolicy(), now=now, promises=promises)
     accepted = replace(accepted_letter(delivery, redelivery=RetryPolicy(), now=now), id=came.id)
     assert came == moves.claimed(accepted, owner="me", lease=60, now=now)
