@@ -22,7 +22,7 @@ from eventbus_dlq.spool import Spool
 from eventbus_dlq.telling import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from os import PathLike
 
@@ -177,14 +177,14 @@ class DeadLetterQueue(ControlVerbs, RetryVerbs):
         """
         return await self._require_running().captor.capture(failures)
 
-    def accept(self, deliveries: Sequence[Acceptance]) -> Coroutine[Any, Any, Sequence[Accepted]]:
+    async def accept(self, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
         """Commit deliveries that have not run, for workers to run. See ``ports.DeadLetters``.
 
         Raises:
             StoreUnavailable: neither the store nor a spool has taken them.
             BusClosed: the bus is not running.
         """
-        return self._require_running().acceptor.accept(deliveries)
+        return await self._require_running().acceptor.accept(deliveries)
 
     async def accept_in(self, session: Any, deliveries: Sequence[Acceptance]) -> Sequence[Accepted]:
         """Write deliveries in the transaction of an ``AsyncSession``. See ``ports.DeadLetters``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -13,7 +13,7 @@ from eventbus.errors import BusClosed
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
     from types import TracebackType
 
     from eventbus.circuits import Circuits
@@ -177,13 +177,13 @@ class Lifecycle:
 
     # -- what the dead-letter queue and the routes need of the bus
 
-    def redeliver(self, stored: StoredDelivery) -> Coroutine[Any, Any, RedeliveryOutcome]:
+    async def redeliver(self, stored: StoredDelivery) -> RedeliveryOutcome:
         """Run one stored delivery again; see ``ports.Redeliverer``.
 
         Raises:
             BusClosed: the bus is not running.
         """
-        return self._require_core().redeliver(
+        return await self._require_core().redeliver(
             stored, types=self._types, registry=self._registry, routes=self._routes
         )
 

@@ -98,10 +98,14 @@ def insert_alike(connection: Connection, rows: Sequence[Row]) -> list[str] | Non
 
 
 def count_alike(connection: Connection, rows: Sequence[Row]) -> int | None:
-    """Do the same on SQLite, and return how many were inserted; None when they are too few as well."""
-    if len(rows) < ENOUGH or (groups := _groups(rows)) is None:
+    """Do the same on SQLite, and return how many were inserted; None when they are too few as well.
+
+    It takes a single group: listings there go by the order in which rows of one moment were inserted.
+    """
+    if len(rows) < ENOUGH or (groups := _groups(rows)) is None or len(groups) > 1:
         return None
-    return sum([_INSERT_ON_SQLITE.count(connection, own, **_named(shared)) for shared, own in groups.items()])
+    ((shared, own),) = groups.items()
+    return _INSERT_ON_SQLITE.count(connection, own, **_named(shared))
 
 
 def _groups(rows: Sequence[Row]) -> dict[Row, list[Row]] | None:

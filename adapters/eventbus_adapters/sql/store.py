@@ -29,7 +29,7 @@ from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.letter import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from eventbus_adapters.sql.bridge import Waiter
@@ -76,23 +76,23 @@ class SqlStore(SqlControlStore):
         ModuleNotFoundError: a library that the URL needs is not installed.
     """
 
-    def accept(self, deliveries: Sequence[DeadLetter]) -> Coroutine[Any, Any, Sequence[Kept]]:
+    async def accept(self, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
         """Commit deliveries that have not run yet; return where each is kept, in order.
 
         Raises:
             StoreUnavailable: they could not be committed; none of them is kept.
             ValueError: an id is already taken by the letter of another event or handler.
         """
-        return self._take_in("accept", deliveries)
+        return await self._take_in("accept", deliveries)
 
-    def add(self, letters: Sequence[DeadLetter]) -> Coroutine[Any, Any, Sequence[str]]:
+    async def add(self, letters: Sequence[DeadLetter]) -> Sequence[str]:
         """Commit new letters; return the ids under which they are kept, in order.
 
         Raises:
             StoreUnavailable: they could not be committed; none of them is kept.
             ValueError: an id is already taken by the letter of another event or handler.
         """
-        return self._take_in("add", letters)
+        return await self._take_in("add", letters)
 
     async def accept_in(self, session: Any, deliveries: Sequence[DeadLetter]) -> Sequence[Kept]:
         """Write deliveries in the transaction of an ``AsyncSession``; return where each is kept, in order.

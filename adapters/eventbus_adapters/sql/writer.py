@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
+from time import sleep
 from typing import TYPE_CHECKING
 
 from eventbus_adapters.sql.batches import BREATH, CROWD, MAX_ROWS, Batches, WriteJob, size_of
@@ -54,6 +54,6 @@ class Writer:
             job = self._mailbox.take_waiting()
             if job is None and len(jobs) >= max(CROWD, before + 1):
                 before = len(jobs)
-                time.sleep(BREATH)
+                sleep(BREATH)
                 job = self._mailbox.take_waiting()
         return jobs, None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import structlog
 import trio
@@ -18,7 +19,7 @@ from anyio.lowlevel import checkpoint
 from letters import NOW, build_letter
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_adapters.sql.batches import Batches
+from eventbus_adapters.sql.batches import CROWD, Batches
 from eventbus_adapters.sql.running import OnSqlite
 from eventbus_dlq.errors import DeadLetterNotFound, StoreUnavailable
 from eventbus_dlq.letter import DeadLetterState, Verb
@@ -78,6 +79,31 @@ async def test_what_gathers_during_a_commit_is_committed_together(
     assert sum(batches) == 40
     assert len(batches) <= 3
     assert len((await patient.find(EVERYTHING)).items) == 40
+
+
+async def test_a_crowd_has_what_it_hands_over_next_in_the_same_commit(
+    patient: SqlStore, lock: sqlite3.Connection, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breathing, handed_over = threading.Event(), threading.Event()
+
+    def breathe(_: float) -> None:
+        breathing.set()
+        assert handed_over.wait(10)
+
+    monkeypatch.setattr("eventbus_adapters.sql.writer.sleep", breathe)
+    lock.execute("BEGIN IMMEDIATE")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2 * CROWD):
+            tasks.start_soon(patient.add, [build_letter()])
+        await settle_down()
+        lock.execute("ROLLBACK")
+        assert await anyio.to_thread.run_sync(breathing.wait, 10)
+        for _ in range(5):
+            tasks.start_soon(patient.add, [build_letter()])
+        await settle_down()
+        handed_over.set()
+    assert sum(batches) == 2 * CROWD + 5
+    assert batches[-1] >= CROWD + 5
 
 
 async def test_an_error_of_one_caller_is_not_the_error_of_the_others(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import suppress
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import greenlet_spawn
@@ -260,7 +260,7 @@ def _gathered(inbox: Inbox[WriteJob], jobs: list[WriteJob], *, crowd: int) -> li
         job = inbox.take_waiting()
         if job is None and max(len(jobs), crowd) >= CROWD and len(jobs) > before:
             before = len(jobs)
-            time.sleep(BREATH)
+            sleep(BREATH)
             job = inbox.take_waiting()
         if job is None:
             break
