@@ -19,7 +19,7 @@ from eventbus_adapters.sql.decoding import (
     texts_of,
 )
 from eventbus_adapters.sql.plain import REASONS, is_plain
-from eventbus_dlq.capture import make_letter
+from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
 
 if TYPE_CHECKING:
@@ -116,43 +116,43 @@ def _letter(values: Sequence[Any], terms: Terms) -> DeadLetter:
         annotations,
         payload,
     ) = values
-    return make_letter(
-        id=id_,
-        event_id=event_id,
-        event_name=event_name,
-        event_version=event_version,
-        payload_json=payload,
-        occurred_at=EPOCH + timedelta(0, 0, occurred_us),
-        handler_id=handler_id,
-        tenant=tenant,
-        user_id=user_id,
-        correlation_id=correlation_id,
-        causation_id=causation_id,
-        source=source,
-        ordering_key=ordering_key,
-        priority=priority,
-        headers={} if headers == b"{}" else headers_of(headers),
-        tags=() if tags == "[]" else texts_of(tags),
-        annotations={} if annotations == b"{}" else mapping_of(annotations),
-        redelivery=policy_of(redelivery),
-        state=DeadLetterState.RUNNING,
-        reason=REASONS[reason],
-        attempts=attempts + 1,
-        retries=retries,
-        crashes=crashes,
-        retry_at=_moment_or_none(retry_us),
-        created_at=EPOCH + timedelta(0, 0, created_us),
-        updated_at=terms.now,
-        last_attempt_at=_moment_or_none(last_attempt_us),
-        fingerprint="",
-        error=None,
-        history=(),
-        acted_by=acted_by,
-        note=note,
-        token=token + 1,
-        lease_owner=terms.owner,
-        lease_until=terms.lease_until,
-    )
+    letter = begin_letter()
+    letter.id = id_
+    letter.event_id = event_id
+    letter.event_name = event_name
+    letter.event_version = event_version
+    letter.payload_json = payload
+    letter.occurred_at = EPOCH + timedelta(0, 0, occurred_us)
+    letter.handler_id = handler_id
+    letter.tenant = tenant
+    letter.user_id = user_id
+    letter.correlation_id = correlation_id
+    letter.causation_id = causation_id
+    letter.source = source
+    letter.ordering_key = ordering_key
+    letter.priority = priority
+    letter.headers = {} if headers == b"{}" else headers_of(headers)
+    letter.tags = () if tags == "[]" else texts_of(tags)
+    letter.annotations = {} if annotations == b"{}" else mapping_of(annotations)
+    letter.redelivery = policy_of(redelivery)
+    letter.state = DeadLetterState.RUNNING
+    letter.reason = REASONS[reason]
+    letter.attempts = attempts + 1
+    letter.retries = retries
+    letter.crashes = crashes
+    letter.retry_at = _moment_or_none(retry_us)
+    letter.created_at = EPOCH + timedelta(0, 0, created_us)
+    letter.updated_at = terms.now
+    letter.last_attempt_at = _moment_or_none(last_attempt_us)
+    letter.fingerprint = ""
+    letter.error = None
+    letter.history = ()
+    letter.acted_by = acted_by
+    letter.note = note
+    letter.token = token + 1
+    letter.lease_owner = terms.owner
+    letter.lease_until = terms.lease_until
+    return finish_letter(letter)
 
 
 def _moment_or_none(value: int | None) -> datetime | None:

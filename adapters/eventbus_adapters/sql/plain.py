@@ -28,7 +28,7 @@ from eventbus_adapters.sql.decoding import (
 )
 from eventbus_adapters.sql.encoding import LAST
 from eventbus_adapters.sql.tables import letters
-from eventbus_dlq.capture import make_letter
+from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason
 
 if TYPE_CHECKING:
@@ -126,44 +126,44 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
     error: ErrorRecord | None = None
     if kind or wide_error != b"null":
         error = _error(error_type, error_message, error_code, kind, category, route, wide_error)
-    return make_letter(
-        id=id_,
-        event_id=event_id,
-        event_name=event_name,
-        event_version=event_version,
-        payload_json=payload,
-        occurred_at=EPOCH + timedelta(0, 0, occurred_us),
-        handler_id=handler_id,
-        tenant=tenant,
-        user_id=user_id,
-        correlation_id=correlation_id,
-        causation_id=causation_id,
-        source=source,
-        ordering_key=ordering_key,
-        priority=priority,
-        headers={} if headers == b"{}" else headers_of(headers),
-        tags=() if tags == "[]" else texts_of(tags),
-        annotations={} if annotations == b"{}" else mapping_of(annotations),
-        redelivery=policy_of(redelivery),
-        state=_STATES[state],
-        reason=REASONS[reason],
-        attempts=attempts,
-        retries=retries,
-        crashes=crashes,
-        retry_at=None if retry_us is None else EPOCH + timedelta(0, 0, retry_us),
-        created_at=EPOCH + timedelta(0, 0, created_us),
-        updated_at=_shared_moment(updated_us),
-        last_attempt_at=None if last_attempt_us is None else EPOCH + timedelta(0, 0, last_attempt_us),
-        fingerprint=fingerprint,
-        acted_by=acted_by,
-        note=note,
-        token=token,
-        lease_owner=lease_owner,
-        lease_until=None if lease_us is None else _shared_moment(lease_us),
-        waits=waits == 1,
-        error=error,
-        history=() if history == b"[]" else _history(history, error),
-    )
+    letter = begin_letter()
+    letter.id = id_
+    letter.event_id = event_id
+    letter.event_name = event_name
+    letter.event_version = event_version
+    letter.payload_json = payload
+    letter.occurred_at = EPOCH + timedelta(0, 0, occurred_us)
+    letter.handler_id = handler_id
+    letter.tenant = tenant
+    letter.user_id = user_id
+    letter.correlation_id = correlation_id
+    letter.causation_id = causation_id
+    letter.source = source
+    letter.ordering_key = ordering_key
+    letter.priority = priority
+    letter.headers = {} if headers == b"{}" else headers_of(headers)
+    letter.tags = () if tags == "[]" else texts_of(tags)
+    letter.annotations = {} if annotations == b"{}" else mapping_of(annotations)
+    letter.redelivery = policy_of(redelivery)
+    letter.state = _STATES[state]
+    letter.reason = REASONS[reason]
+    letter.attempts = attempts
+    letter.retries = retries
+    letter.crashes = crashes
+    letter.retry_at = None if retry_us is None else EPOCH + timedelta(0, 0, retry_us)
+    letter.created_at = EPOCH + timedelta(0, 0, created_us)
+    letter.updated_at = _shared_moment(updated_us)
+    letter.last_attempt_at = None if last_attempt_us is None else EPOCH + timedelta(0, 0, last_attempt_us)
+    letter.fingerprint = fingerprint
+    letter.acted_by = acted_by
+    letter.note = note
+    letter.token = token
+    letter.lease_owner = lease_owner
+    letter.lease_until = None if lease_us is None else _shared_moment(lease_us)
+    letter.waits = waits == 1
+    letter.error = error
+    letter.history = () if history == b"[]" else _history(history, error)
+    return finish_letter(letter)
 
 
 def _history(value: bytes, last: ErrorRecord | None) -> tuple[Attempt, ...]:
