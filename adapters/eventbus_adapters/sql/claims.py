@@ -70,14 +70,17 @@ def claim(
     wanted = {row["seq"]: row["state"] for it, row in rows.items() if it not in refused}
     taken = take(connection, deltas, wanted, owner=owner, lease=lease, now=now)
     claims = {it.letter.id: it for it in granted(taken).claims}
+    held = set(claims)
     outcomes: list[Claim | Exception] = []
     for dead_letter_id in ids:
         if dead_letter_id in claims:
             outcomes.append(claims.pop(dead_letter_id))
         elif dead_letter_id in refused:
             outcomes.append(refused[dead_letter_id])
-        elif dead_letter_id in rows:
+        elif dead_letter_id in held:
             outcomes.append(_held_twice(dead_letter_id))
+        elif dead_letter_id in rows:
+            outcomes.append(_undecodable(dead_letter_id, "it cannot be counted any further"))
         else:
             outcomes.append(DeadLetterNotFound(dead_letter_id))
     return outcomes
@@ -168,9 +171,11 @@ def understood(row: Mapping[str, Any]) -> DeadLetter:
     try:
         return checked_letter_of(row)
     except BrokenRowError as error:
-        raise InvalidTransition(
-            f"dead letter {row['id']} is undecodable ({error}); it can only be deleted"
-        ) from None
+        raise _undecodable(row["id"], error) from None
+
+
+def _undecodable(dead_letter_id: str, why: object) -> InvalidTransition:
+    return InvalidTransition(f"dead letter {dead_letter_id} is undecodable ({why}); it can only be deleted")
 
 
 def _held_twice(dead_letter_id: str) -> LeaseHeld:

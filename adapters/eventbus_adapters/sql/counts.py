@@ -33,6 +33,7 @@ KEY = ("tenant", "event_name", "handler_id", "kind", "category", "route", "state
 _ACCEPTED = DeadLetterState.ACCEPTED.value
 _ZERO: ColumnElement[int] = literal_column("0")
 _SECOND_US = 1_000_000
+_MOST_ATTEMPTS = 2**31 - 1  # what the column holds on PostgreSQL
 SUMS = ("letters", "attempts", "created_s", "created_rest_us")
 
 COUNTED: tuple[str, ...] = (*KEY, "attempts", "created_us")
@@ -41,9 +42,15 @@ COUNTED: tuple[str, ...] = (*KEY, "attempts", "created_us")
 _rest_of = itemgetter(*KEY[1:])
 
 
-def tenant_key(tenant: str | None) -> str:
-    """Return what stands for ``tenant`` in a column that cannot be NULL."""
-    return "" if tenant is None else TENANT_MARK + tenant
+def tenant_key(tenant: object) -> str:
+    """Return what stands for ``tenant``, a text or None, in a column that cannot be NULL."""
+    if tenant is None:
+        return ""
+    if isinstance(tenant, str):
+        return TENANT_MARK + tenant
+    if isinstance(tenant, bytes):  # written by hand
+        return TENANT_MARK + tenant.decode(errors="replace")
+    return f"{TENANT_MARK}{tenant}"
 
 
 class Deltas:
@@ -60,7 +67,7 @@ class Deltas:
     def add(self, row: Mapping[str, Any], sign: int) -> None:
         """Count one row of ``letters`` in (1) or out (-1)."""
         key = (tenant_key(row["tenant"]), *_rest_of(row))
-        attempts = row["attempts"] if isinstance(row["attempts"], int) else 0  # a text, written by hand
+        attempts = _attempts(row["attempts"])
         self.count(key, sign, sign * attempts, sign * row["created_us"])
 
     def count(self, key: Key, letters: int, attempts: int, created_us: int) -> None:
@@ -134,9 +141,14 @@ def _sums(rows: Iterable[Sequence[Any]]) -> dict[tuple[Any, ...], list[int]]:
         of_key = sums.setdefault(tuple(row[: len(KEY)]), [0, 0, 0])
         attempts, created_us = row[len(KEY) :]
         of_key[0] += 1
-        of_key[1] += attempts if isinstance(attempts, int) else 0  # a text, written by hand
+        of_key[1] += _attempts(attempts)
         of_key[2] += created_us
     return sums
+
+
+def _attempts(value: Any) -> int:
+    """Return what is counted as attempts: nothing where somebody has written what no number of runs is."""
+    return value if isinstance(value, int) and 0 <= value <= _MOST_ATTEMPTS else 0
 
 
 def _add_appended(connection: Connection) -> None:

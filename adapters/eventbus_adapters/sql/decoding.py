@@ -182,7 +182,7 @@ def _letter(read: _Read) -> DeadLetter:
 
 
 def _error(read: _Read) -> ErrorRecord | None:
-    if read("error", lambda value: bytes(value) == _NO_WIDE_ERROR, False) and read("kind", _text, "") == "":
+    if read("error", lambda value: _bytes(value) == _NO_WIDE_ERROR, False) and read("kind", _text, "") == "":
         return None
     nothing: Mapping[str, Any] = {"message": None, "traceback": "", "causes": []}
     wide = read("error", mapping_of, nothing)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus_adapters.sql.closures import Closures, KnownControls, Numbered
 from eventbus_adapters.sql.encoding import microseconds
@@ -28,8 +27,6 @@ MOST_PARKED = 5_000
 """How many letters one call parks, about."""
 
 _WIDEST, _WIDER = 1_024, 8  # what a seek brings at most that has met what is closed, and how it gets there
-
-_urgency = itemgetter(3, 4, 0)
 
 
 class Due(NamedTuple):
@@ -160,6 +157,16 @@ class _Search:
         for handler in narrow:
             self._widths[handler] = min(_WIDEST, max(self._widths[handler], 16) * _WIDER)
         return bool(narrow)
+
+
+def _urgency(row: Found) -> tuple[int, int, int]:
+    """Return by what the claimable are ordered; what somebody has made of a row by hand comes first."""
+    seq, _, _, priority, since_us, *_ = row
+    return (_number(priority), _number(since_us), seq)
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0
 
 
 def _seek_of(row: Found) -> tuple[str, str, int]:

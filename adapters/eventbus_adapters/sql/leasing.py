@@ -39,6 +39,7 @@ _RAISED = ("attempts", "retries", "token")
 _counted_of = itemgetter(*[COLUMNS.index(name) for name in COUNTED])
 _raised_of = itemgetter(*[COLUMNS.index(name) for name in _RAISED])
 _first_raised_of = itemgetter(*[first_runs.COLUMNS.index(name) for name in _RAISED])
+_MOST, _MOST_TOKENS = 2**31 - 2, 2**63 - 2  # one more is what their columns hold on PostgreSQL
 _ACCEPTED, _RUNNING = DeadLetterState.ACCEPTED.value, DeadLetterState.RUNNING.value
 
 _TAKE = """WITH wanted (row_seq) AS (VALUES {rows})
@@ -47,9 +48,14 @@ _TAKE = """WITH wanted (row_seq) AS (VALUES {rows})
         retries = retries + CASE WHEN state = 'accepted' THEN 0 ELSE 1 END,
         queued_us = NULL,
         lease_owner = :owner, lease_us = {clock} + CAST(:lease_us AS BIGINT), updated_us = :now_us
-    WHERE seq IN (SELECT row_seq FROM wanted)"""
-_TAKE_ALONE = Padded(_TAKE, row=["BIGINT"])
-_TAKE_AND_READ = Padded(f"{_TAKE} RETURNING {{columns}}", row=["BIGINT"], columns=", ".join(COLUMNS))
+    WHERE seq IN (SELECT row_seq FROM wanted)
+        AND attempts BETWEEN 0 AND {most} AND retries BETWEEN 0 AND {most}
+        AND token BETWEEN 0 AND {most_tokens}"""
+_LIMITS = {"most": str(_MOST), "most_tokens": str(_MOST_TOKENS)}
+_TAKE_ALONE = Padded(_TAKE, row=["BIGINT"], **_LIMITS)
+_TAKE_AND_READ = Padded(
+    f"{_TAKE} RETURNING {{columns}}", row=["BIGINT"], columns=", ".join(COLUMNS), **_LIMITS
+)
 _READ = Padded(
     """WITH wanted (row_seq) AS (VALUES {rows})
     SELECT {columns} FROM {letters} WHERE seq IN (SELECT row_seq FROM wanted) {sure}""",
@@ -59,7 +65,8 @@ _READ = Padded(
 _READ_FIRST_RUNS = Padded(
     """WITH wanted (row_seq) AS (VALUES {rows})
     SELECT {columns} FROM {letters} WHERE seq IN (SELECT row_seq FROM wanted)
-        AND state || '' = 'accepted' AND kind = '' AND category = '' AND route = ''""",
+        AND state || '' = 'accepted' AND kind = '' AND category = '' AND route = '' AND fingerprint = ''
+        AND error = CAST('null' AS BLOB) AND history = CAST('[]' AS BLOB)""",
     row=["BIGINT"],
     columns=", ".join(first_runs.COLUMNS),
 )
@@ -87,7 +94,8 @@ def take(
 ) -> list[Unread]:
     """Claim the letters of rows, whose states are given by their numbers.
 
-    Return them in that order, to be read when the claim is committed.
+    Return them in that order, to be read when the claim is committed. What cannot be counted any further is
+    set aside instead: somebody has written numbers by hand.
     """
     taking = _Taking(connection, deltas, owner=owner, lease_us=lease_us(lease), now_us=microseconds(now))
     if connection.dialect.name == "sqlite":
@@ -95,7 +103,9 @@ def take(
     else:
         taking.claim_and_read(wanted)
     taking.count()
-    return [taking.taken[it] for it in wanted]
+    left = [it for it in wanted if it not in taking.taken]
+    _set_aside(connection, deltas, _READ.tuples(connection, [(it,) for it in left]), now=now)
+    return [taking.taken[it] for it in wanted if it in taking.taken]
 
 
 class _Taking:
@@ -130,13 +140,14 @@ class _Taking:
         """
         accepted = [(seq,) for seq, state in wanted.items() if state == _ACCEPTED]
         found = _READ_FIRST_RUNS.tuples(self._connection, accepted)
-        first_runs = {row[_SEQ]: row for row in found if _are_numbers(*_first_raised_of(row))}
+        first_runs = {row[_SEQ]: row for row in found if _are_countable(*_first_raised_of(row))}
         others = _READ.tuples(self._connection, [(seq,) for seq in wanted if seq not in first_runs])
-        _TAKE_ALONE.tuples(self._connection, [(seq,) for seq in wanted], **self._terms)
+        countable = [row for row in others if _are_countable(*_raised_of(row))]
+        seqs = [(seq,) for seq in (*first_runs, *(row[_SEQ] for row in countable))]
+        _TAKE_ALONE.tuples(self._connection, seqs, **self._terms)
         self._take_first_runs(first_runs.values())
-        odd = [(row[_SEQ],) for row in others if not self._take_as_read(row)]
-        for row in _READ.tuples(self._connection, odd):
-            self._take_whole(row)
+        for row in countable:
+            self._take_as_read(row)
 
     def count(self) -> None:
         """Write what follows from the claim."""
@@ -154,11 +165,8 @@ class _Taking:
                 self._to_be_live.append((seq,))
             self.taken[seq] = (read, row)
 
-    def _take_as_read(self, before: Row) -> bool:
-        """Take a row as it was read; False when it was written by hand, and who knows what it is now."""
+    def _take_as_read(self, before: Row) -> None:
         attempts, retries, token = _raised_of(before)
-        if not _are_numbers(attempts, retries, token):
-            return False
         row = list(before)
         state = row[_STATE_BEFORE] = row[_STATE]
         row[_STATE] = _RUNNING
@@ -170,7 +178,6 @@ class _Taking:
         row[_LEASE] = self._until_us
         row[_UPDATED] = self._now_us
         self._take_whole(row)
-        return True
 
     def _take_whole(self, row: Row) -> None:
         if not (row[_LIVE] or row[_KIND]):
@@ -179,8 +186,13 @@ class _Taking:
         self.taken[row[_SEQ]] = (letter_of_values, row)
 
 
-def _are_numbers(attempts: object, retries: object, token: object) -> bool:
-    return type(attempts) is type(retries) is type(token) is int
+def _are_countable(attempts: Any, retries: Any, token: Any) -> bool:
+    return (
+        type(attempts) is type(retries) is type(token) is int
+        and 0 <= attempts <= _MOST
+        and 0 <= retries <= _MOST
+        and 0 <= token <= _MOST_TOKENS
+    )
 
 
 class Granted(NamedTuple):
@@ -214,9 +226,17 @@ def set_aside_broken(
 
     Else they would be found, and stand before all others, each time.
     """
-    for row in _READ.tuples(connection, [(it,) for it in broken]):
-        if row[_STATE] == _RUNNING and row[_OWNER] == owner and granted([(letter_of_values, row)]).broken:
-            set_aside(connection, deltas, dict(zip(COLUMNS, row, strict=True)), now=now)
+    rows = [
+        row
+        for row in _READ.tuples(connection, [(it,) for it in broken])
+        if row[_STATE] == _RUNNING and row[_OWNER] == owner and granted([(letter_of_values, row)]).broken
+    ]
+    _set_aside(connection, deltas, rows, now=now)
+
+
+def _set_aside(connection: Connection, deltas: Deltas, rows: Iterable[Row], *, now: datetime) -> None:
+    for row in rows:
+        set_aside(connection, deltas, dict(zip(COLUMNS, row, strict=True)), now=now)
 
 
 def set_aside(connection: Connection, deltas: Deltas, row: Mapping[str, Any], *, now: datetime) -> None:

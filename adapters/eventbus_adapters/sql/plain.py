@@ -167,8 +167,11 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
 
 
 def _history(value: bytes, last: ErrorRecord | None) -> tuple[Attempt, ...]:
+    items = from_json(value)
+    if type(items) is not list:
+        raise TypeError(value)
     attempts: list[Attempt] = []
-    for item in from_json(value):
+    for item in items:
         number, started_us, ended_us = item["number"], item["started_us"], item["ended_us"]
         if item["error"] != LAST or not type(number) is type(started_us) is type(ended_us) is int:
             return history_of(value, last)

@@ -8,7 +8,8 @@ import pytest
 from letters import NOW, after, build_delivery, build_letter
 
 from eventbus_adapters.sql import SqlStore
-from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason, Verb
+from eventbus_dlq.errors import InvalidTransition
+from eventbus_dlq.letter import DeadLetter, DeadLetterState, Reason
 from eventbus_dlq.store import Claim
 
 BOTH = {DeadLetterState.ACCEPTED, DeadLetterState.PENDING}
@@ -61,6 +62,17 @@ async def test_a_delivery_that_stands_among_the_failures_without_one_becomes_liv
     assert by_hand.execute("SELECT live FROM eventbus_dead_letters").fetchall() == [(1,)]
 
 
+ODD_NUMBERS = [
+    ("attempts", "3 or so"),
+    ("attempts", 2**31 - 1),
+    ("retries", 2**63 - 1),
+    ("token", "many"),
+    ("token", 1.5),
+    ("attempts", -(2**63)),
+    ("token", 2**63 - 1),
+]
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -71,34 +83,61 @@ async def test_a_delivery_that_stands_among_the_failures_without_one_becomes_liv
         ("payload", "a text"),
         ("occurred_us", 10**18),
         ("source", b"\x00"),
+        ("tenant", b"acme"),
         ("reason", "bored"),
-        ("attempts", "3 or so"),
-        ("token", "many"),
+        ("priority", "high"),
+        ("priority", b"5"),
+        ("history", b"null"),
+        ("history", b"[3]"),
+        ("history", b"{}"),
+        ("error", b"{"),
+        ("error", 2**62),
+        *ODD_NUMBERS,
     ],
 )
-async def test_a_broken_first_run_is_set_aside_and_those_behind_it_are_claimed(
+async def test_a_broken_first_run_is_set_aside_and_those_beside_it_are_claimed(
     store: SqlStore, by_hand: sqlite3.Connection, column: str, value: object
 ) -> None:
     broken, whole = build_delivery(), build_delivery(created_at=after(1))
     await store.accept([broken])
     by_hand.execute(f"UPDATE eventbus_dead_letters SET {column} = ?", (value,))
     await store.accept([whole])
-    claims = await claim_due(store)
-    assert whole.id in {it.letter.id for it in claims}
-    states = (await store.stats(now=NOW)).by_state
-    if broken.id in {it.letter.id for it in claims}:  # the database made a number of the text
-        assert column in {"attempts", "token"}
-        assert states == {DeadLetterState.RUNNING: 2}
-        return
-    assert states == {DeadLetterState.RUNNING: 1, DeadLetterState.EXHAUSTED: 1}
-    by_hand.execute(
-        "UPDATE eventbus_dead_letters SET tags = '[]', headers = x'7b7d', annotations = x'7b7d', "
-        "redelivery = '{}', payload = x'7b7d', occurred_us = 0, source = NULL WHERE id = ?",
-        (broken.id,),
-    )
-    mended = await store.get(broken.id)
-    assert (mended.state, mended.reason) == (DeadLetterState.EXHAUSTED, Reason.UNDECODABLE)
-    assert (await store.change(broken.id, Verb.RESOLVE, now=after(91))).state is DeadLetterState.RESOLVED
+    assert [it.letter.id for it in await claim_due(store)] == [whole.id]
+    found = await store.get(broken.id)
+    assert (found.state, found.reason) == (DeadLetterState.EXHAUSTED, Reason.UNDECODABLE)
+    assert by_hand.execute(
+        "SELECT state, reason, live FROM eventbus_dead_letters WHERE id = ?", (broken.id,)
+    ).fetchall() == [("exhausted", "undecodable", 0)]
+    assert await claim_due(store) == []
+    await store.delete(broken.id)
+    assert (await store.stats(now=NOW)).by_state == {DeadLetterState.RUNNING: 1}
+
+
+@pytest.mark.parametrize(("column", "value"), ODD_NUMBERS)
+async def test_a_retry_that_cannot_be_counted_further_is_set_aside(
+    store: SqlStore, by_hand: sqlite3.Connection, column: str, value: object
+) -> None:
+    broken, whole = build_letter(retry_at=after(1)), build_letter(retry_at=after(2))
+    await store.add([broken, whole])
+    by_hand.execute(f"UPDATE eventbus_dead_letters SET {column} = ? WHERE id = ?", (value, broken.id))
+    assert [it.letter.id for it in await claim_due(store)] == [whole.id]
+    assert (await store.stats(now=NOW)).by_state == {
+        DeadLetterState.RUNNING: 1,
+        DeadLetterState.EXHAUSTED: 1,
+    }
+    (refusal,) = await store.claim([broken.id], owner="w", lease=30, now=NOW)
+    assert isinstance(refusal, InvalidTransition)
+
+
+@pytest.mark.parametrize("queued_us", [None, "soon"])
+async def test_a_failure_made_accepted_by_hand_is_run_and_holds_up_nobody(
+    store: SqlStore, by_hand: sqlite3.Connection, queued_us: str | None
+) -> None:
+    failed, fresh = build_letter(), build_delivery()
+    await store.add([failed])
+    by_hand.execute("UPDATE eventbus_dead_letters SET state = 'accepted', queued_us = ?", (queued_us,))
+    await store.accept([fresh])
+    assert [it.letter.id for it in await claim_due(store)] == [failed.id, fresh.id]
 
 
 async def test_what_was_mended_between_claim_and_look_is_left_to_a_rescue(
