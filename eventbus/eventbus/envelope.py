@@ -230,6 +230,7 @@ def envelope_of(event_type: EventType, payload: Any, metadata: Metadata, publish
 
 
 _MAX_TEXT = 512
+_MAX_SHOWN = 80  # characters of a value in a message
 _MAX_TAGS = 32
 _MAX_HEADERS_BYTES = 16_384
 
@@ -247,20 +248,28 @@ def checked_metadata(metadata: Metadata) -> Metadata:
             check_text(name, value)
     priority: object = metadata.priority
     if priority is not None and not (isinstance(priority, int) and 1 <= priority <= 10):
-        raise InvalidEvent(f"priority={priority!r} must be an int from 1 (high) to 10 (low)")
+        raise InvalidEvent(f"priority={_shown(priority)} must be an int from 1 (high) to 10 (low)")
     return metadata._replace(tags=_checked_tags(metadata.tags), headers=_checked_headers(metadata.headers))
 
 
 def check_text(name: str, value: object) -> None:
     """Raise InvalidEvent unless ``value`` is a text of 1 to 512 characters that every store can hold."""
     if not isinstance(value, str) or not value:
-        raise InvalidEvent(f"{name}={value!r} must be a text that is not empty")
+        raise InvalidEvent(f"{name}={_shown(value)} must be a text that is not empty")
     if len(value) > _MAX_TEXT:
         raise InvalidEvent(
             f"{name} is {len(value)} characters long, at most {_MAX_TEXT} are kept: {value[:40]!r}..."
         )
     if "\x00" in value or not _is_unicode(value):
         raise InvalidEvent(f"{name}={value[:80]!r} has a NUL or a lone surrogate, which no store can hold")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # an int of thousands of digits refuses, and a class of the application's own may fail
+        return f"<{type(value).__qualname__}>"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _is_unicode(value: str) -> bool:

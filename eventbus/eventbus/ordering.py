@@ -19,6 +19,7 @@ OrderingKey: TypeAlias = "str | Callable[[Any], str | int | None]"
 """Where the key is: a field of the event (or a key of its mapping), or a function of the event."""
 
 _MISSING = object()
+_MOST_BITS = 2_048  # 617 digits: more than a key may have, and fewer than Python may ever refuse to write
 
 
 def check_ordering(ordering_key: object, events: Sequence[type[Any] | str], place: str) -> None:
@@ -112,7 +113,12 @@ def as_key(value: object, what: str) -> str:
             no store can hold.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(int(value))
+        number = int(value)
+        if number.bit_length() > _MOST_BITS:
+            raise InvalidEvent(
+                f"{what} is an int of more than 600 digits, at most 512 are kept; take a shorter key"
+            )
+        value = str(number)
     if not isinstance(value, str):
         raise InvalidEvent(
             f"{what} is a {type(value).__qualname__}, and must be a text, an int or None; "

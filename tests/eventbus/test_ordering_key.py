@@ -74,6 +74,8 @@ async def test_the_publishers_key_goes_before_the_handlers_and_holds_for_every_h
         (1.5, "is a float"),
         ("", "must be a text that is not empty"),
         ("x" * 513, "513 characters long, at most 512"),
+        (10**512, "513 characters long, at most 512"),
+        pytest.param(-(10**5_000), "is an int of more than 600 digits, at most 512", id="unwritable"),
         ("\x00", "NUL"),
         ("\ud800", "lone surrogate"),
     ],
