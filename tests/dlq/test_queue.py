@@ -220,11 +220,15 @@ async def test_without_a_queue_every_verb_says_how_to_get_one() -> None:
         {"worker": "yes"},
         {"keep_succeeded": None},
         {"spool": ""},
+        {"spool": 5},
+        {"spool": b"spool"},
+        {"spool": True},
+        {"spool": "spool\x00"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any]) -> None:
     (name,) = options
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"{name}="):
         DeadLetterQueue(MemoryStore(), **options)
 
 

@@ -65,6 +65,14 @@ async def test_a_folder_that_is_not_writable_is_refused(
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder here that refuses even root")
+async def test_a_folder_that_cannot_be_made_where_it_is_to_be_is_refused_and_its_parent_not_denied() -> None:
+    with pytest.raises(
+        SpoolUnavailable, match="nothing can be made in /proc; give spool= a folder on a disk"
+    ):
+        await Spool("/proc/spool").open()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder here that refuses even root")
 async def test_a_folder_that_takes_no_files_is_refused() -> None:
     with pytest.raises(SpoolUnavailable, match="no file can be made and locked in the spool's folder /proc"):
         await Spool("/proc").open()

@@ -27,10 +27,10 @@ def new_file(folder: Path) -> SpoolFile:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except FileNotFoundError as error:
-        raise SpoolUnavailable(
-            f"the spool's folder {folder} cannot be made: {folder.parent} does not exist; "
-            "make that first, or give spool= another folder"
-        ) from error
+        why = f"{folder.parent} does not exist; make that first, or give spool= another folder"
+        if folder.parent.exists():  # as /proc does
+            why = f"nothing can be made in {folder.parent}; {way_out}"
+        raise SpoolUnavailable(f"the spool's folder {folder} cannot be made: {why}") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise SpoolUnavailable(
             f"the spool's folder {folder} is, or lies below, something that is no folder; "

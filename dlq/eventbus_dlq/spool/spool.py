@@ -54,13 +54,11 @@ class Spool:
         folder: where the files are. It is made, for its owner only, when its parent exists.
 
     Raises:
-        ValueError: the folder has no name.
+        ValueError: it is no path, or one that no folder can have.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        if not os.fspath(folder):  # an empty setting, most likely; it would be the current folder
-            raise ValueError(f"spool={folder!r} names no folder; give it one, or None for no spool")
-        self._folder = Path(folder)
+        self._folder = _path_of(folder)
         self._progress = Progress()
         self._bell = Bell()
         self._writer: Writer | None = None
@@ -238,3 +236,17 @@ async def _drain(importer: Importer, clock: Clock) -> None:
             continue
         await clock.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
+
+
+def _path_of(folder: str | os.PathLike[str]) -> Path:
+    try:
+        path: object = os.fspath(folder)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise ValueError(f"spool={folder!r} is no path; give it that of a folder, or None for no spool")
+    if not path:  # an empty setting, most likely; it would be the current folder
+        raise ValueError(f"spool={folder!r} names no folder; give it one, or None for no spool")
+    if "\x00" in path:
+        raise ValueError(f"spool={folder!r} has a NUL, which no folder's name can hold; give it another")
+    return Path(path)
