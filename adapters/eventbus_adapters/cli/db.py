@@ -114,11 +114,11 @@ def check(store: Store) -> None:
     with _failing():
         found, unlike = in_transaction(store, _compared)
     if found == NO_TABLES:
-        leave("there are no tables; run: eventbus db upgrade", _UNFIT)
+        leave("there are no tables; with the same --store, run: eventbus db upgrade", _UNFIT)
     if found < SCHEMA_VERSION:
         leave(
             f"the tables have schema version {found}, and this eventbus needs {SCHEMA_VERSION}; "
-            "stop what uses them and run: eventbus db upgrade",
+            "stop what uses them and, with the same --store, run: eventbus db upgrade",
             _UNFIT,
         )
     if unlike:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -66,8 +67,7 @@ def prepare(connection: Connection, database: object) -> Identity:
     elif version < SCHEMA_VERSION:
         raise StoreUnavailable(
             f"the tables in the dead-letter store {database} have schema version {version}, and this "
-            f"eventbus needs {SCHEMA_VERSION}; stop what uses them and run: "
-            f"eventbus db upgrade --store {store_url(connection, database)!r}",
+            f"eventbus needs {SCHEMA_VERSION}; stop what uses them and{_upgrade(connection, database)}",
             retryable=False,
         )
     return identity(connection, database)
@@ -137,9 +137,12 @@ def lock(connection: Connection) -> None:
         connection.execute(_LOCKING)
 
 
-def store_url(connection: Connection, database: object) -> str:
-    """Return what ``--store`` takes for a database that messages call ``database``."""
-    return f"sqlite:///{database}" if connection.dialect.name == "sqlite" else str(database)
+def _upgrade(connection: Connection, database: object) -> str:
+    """Return what is to be run, as a shell takes it."""
+    if connection.dialect.name == "sqlite":
+        return f" run: eventbus db upgrade --store {shlex.quote(f'sqlite:///{database}')}"
+    # What messages call a server's database is without password, and without what else leads there.
+    return ", with this store's own URL in the environment variable EVENTBUS_STORE, run: eventbus db upgrade"
 
 
 def _foreign(database: object, what: str) -> NoReturn:

@@ -87,7 +87,7 @@ def test_an_empty_database_is_told_of(place: Place) -> None:
         place.run(lambda connection: None)
     check, current = run("check", store=place.url), run("current", store=place.url)
     assert (check.exit_code, current.exit_code) == (1, 0)
-    assert "there are no tables; run: eventbus db upgrade" in check.stderr
+    assert "there are no tables; with the same --store, run: eventbus db upgrade" in check.stderr
     assert current.stdout == f"no tables; this eventbus has {NEWEST}\n"
 
 

@@ -256,7 +256,7 @@ async def test_a_conflict_that_does_not_end_is_told(url: str) -> None:
 async def test_tables_that_vanish_need_a_person(url: str, places: Schemas, tmp_path: object) -> None:
     async with opened(url) as store:
         places.execute("ALTER TABLE eventbus_dead_letters RENAME TO elsewhere", folder=tmp_path)  # type: ignore[arg-type]
-        with pytest.raises(StoreUnavailable, match="eventbus db upgrade") as caught:
+        with pytest.raises(StoreUnavailable, match="run: eventbus db check") as caught:
             await store.add([build_letter()])
         assert not caught.value.retryable
         places.execute("ALTER TABLE elsewhere RENAME TO eventbus_dead_letters", folder=tmp_path)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import pytest
 from letters import NOW, after, build_delivery
 from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
 from tests.adapters.sql import released
 from tests.adapters.sql.places import Place, place_of, rows_of
+from typer.testing import CliRunner
 
+from eventbus_adapters.cli.app import app
 from eventbus_adapters.sql import SqlStore, migrations, schema, shape
 from eventbus_adapters.sql.tables import SCHEMA_VERSION, metadata
 from eventbus_dlq.errors import InvalidTransition, StoreUnavailable
@@ -74,11 +79,44 @@ def test_a_new_database_needs_no_upgrade(place: Place) -> None:
     assert upgrade(place) == []
 
 
-async def test_a_store_refuses_an_older_database_and_says_what_to_run(old: Place) -> None:
-    with pytest.raises(StoreUnavailable, match="eventbus db upgrade --store") as refusal:
+def run_as_told(message: str, url: str) -> None:
+    """Run what a message ends with, as a shell reads it, with nothing else that is known of the store."""
+    told, _, command = message.rpartition(" run: ")
+    program, *arguments = shlex.split(command)
+    environment = {"EVENTBUS_STORE": url if "this store's own URL in" in told else None}
+    with ThreadPoolExecutor(1) as thread:  # it runs an event loop of its own
+        done = thread.submit(CliRunner().invoke, app, arguments, env=environment).result()
+    assert (program, done.exit_code) == ("eventbus", 0), done.output
+
+
+async def test_a_store_refuses_an_older_database_and_what_it_says_to_run_is_enough(old: Place) -> None:
+    with pytest.raises(StoreUnavailable, match="schema version 1") as refusal:
         await opened(old)
     assert not refusal.value.retryable
-    assert "schema version 1" in str(refusal.value)
+    run_as_told(str(refusal.value), old.url)
+    await (await opened(old)).close()
+
+
+async def test_what_is_to_be_run_shows_no_password() -> None:
+    with place_of("postgres", Path("guarded")) as place:
+        released.install(place, 1)
+        url = make_url(place.url).set(password="open:sesame").render_as_string(hide_password=False)
+        store = SqlStore(url)
+        with pytest.raises(StoreUnavailable, match="run: eventbus db upgrade") as refusal:
+            await store.open()
+        assert "sesame" not in str(refusal.value)
+        run_as_told(str(refusal.value), url)
+
+
+async def test_a_shell_reads_the_name_of_a_file_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s $HOME, or \\ "here"'
+    folder.mkdir()
+    with place_of("sqlite", folder) as place:
+        released.install(place, 1)
+        with pytest.raises(StoreUnavailable) as refusal:
+            await opened(place)
+        run_as_told(str(refusal.value), place.url)
+        await (await opened(place)).close()
 
 
 async def test_letters_of_every_state_survive_the_upgrade(old: Place) -> None:

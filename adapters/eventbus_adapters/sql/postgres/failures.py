@@ -43,7 +43,12 @@ _LOCKED = Meaning(
     "is locked by another transaction", "look for long transactions, or raise busy_timeout", True
 )
 _REJECTED = Meaning("refuses the login", "check user, password and pg_hba.conf", False)
-_NO_TABLES = Meaning("misses tables or columns", "run 'eventbus db upgrade'", False)
+_NO_TABLES = Meaning(
+    "misses tables or columns",
+    "to be told which, with this store's own URL in the environment variable EVENTBUS_STORE, run: "
+    "eventbus db check",
+    False,
+)
 READ_ONLY = Meaning(
     "is read-only", "connect to the primary, or add target_session_attrs=read-write to the URL", True
 )
