@@ -2,7 +2,7 @@
 
 EventBusError
 ├── StoreUnavailable        the store cannot be opened, read or written
-│   └── StoreLocked         somebody else's transaction holds some of the letters
+│   └── StoreLocked         another transaction holds the sequences of some of the letters
 ├── DeadLetterNotFound      no letter has that id
 ├── LeaseHeld               somebody is running the letter right now
 ├── LeaseLost               the token is no longer the current one
@@ -35,7 +35,11 @@ class StoreUnavailable(EventBusError):
 
 
 class StoreLocked(StoreUnavailable):
-    """Somebody else's transaction holds some of the letters; the same call without them would succeed.
+    """Another transaction holds the sequences of some of the letters; nothing was changed.
+
+    It is a write of some process, which ends in a moment, or one of the application's own, which lasts as
+    long as that leaves it open. The same call can succeed without these letters, and with them once the
+    transaction has ended.
 
     Attributes:
         dead_letter_ids: those letters.

@@ -377,8 +377,8 @@ class DeadLetterStore(ControlStore, Protocol):
         ``updated_at`` and ``last_attempt_at`` (unless uncharged) become ``now``, owner and lease end.
 
         Raises:
-            StoreLocked: a transaction of the application's own has put deliveries into the sequences of
-                some of them, and has not ended; nothing was changed. So do ``release`` and ``rescue``.
+            StoreLocked: another transaction, a write of some process or one of the application's own,
+                holds the sequences of some of them; nothing was changed. So do ``release`` and ``rescue``.
         """
         ...
 

@@ -162,8 +162,9 @@ def _held_up(job: WriteJob, taken: AbstractSet[Key | str]) -> Any:
     ids = frozenset(it for it in taken if isinstance(it, str))
     return Failed(
         StoreLocked(
-            "a transaction of the application's own has put deliveries into the sequences of dead letters "
-            f"{', '.join(sorted(ids))}; what becomes of these waits for its end",
+            "another transaction, a write of some process or one of the application's own, holds the "
+            f"sequences of dead letters {', '.join(sorted(ids))}; nothing was changed: try again, or without "
+            "these, and if that goes on look for a transaction with a publish in it that is left open",
             ids,
         )
     )

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from eventbus import EventBus
 from eventbus_adapters.sql import SqlStore
+from eventbus_adapters.sql.locking import lock
 from eventbus_dlq import Claim, DeadLetterQuery, DeadLetterQueue, Settlement, StoreLocked
 from eventbus_dlq.letter import DeadLetterState, Verb
 
@@ -67,6 +68,18 @@ async def test_what_is_in_a_locked_sequence_is_named_and_the_rest_can_be_settled
         assert (await store.get(held_up.id)).state is DeadLetterState.RUNNING
         await session.commit()
     assert await store.settle([done(claimed[0])], now=NOW) == []
+
+
+async def test_who_holds_a_sequence_is_not_guessed(store: SqlStore, url: str) -> None:
+    delivery = build_delivery("k")
+    await store.accept([delivery])
+    (claim,) = await claims(store, delivery.id)
+    async with session_on(url) as session:  # as another process begins, which changes letters of this key
+        await session.run_sync(lambda it: lock(it.connection(), [(delivery.handler_id, "k")], ()))
+        with pytest.raises(StoreLocked, match="a write of some process or one of the application's") as error:
+            await store.settle([done(claim)], now=NOW)
+        assert delivery.id in str(error.value)
+    assert await store.settle([done(claim)], now=NOW) == []
 
 
 async def test_the_dead_of_a_locked_sequence_are_rescued_later(store: SqlStore, url: str) -> None:
