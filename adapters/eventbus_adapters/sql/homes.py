@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.exc import OperationalError
 
-from eventbus_adapters.sql.schema import DATABASE_ID_KEY, Identity
-from eventbus_adapters.sql.tables import count_deltas, letters, meta
+from eventbus_adapters.sql.schema import DATABASE_ID_KEY, TABLES_FOUND
+from eventbus_adapters.sql.tables import count_deltas, letters, meta, metadata
 from eventbus_dlq.errors import InvalidSession
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from eventbus_adapters.sql.schema import Identity
     from eventbus_dlq.errors import StoreUnavailable
 
 _READ_COMMITTED = "read committed"
@@ -42,7 +43,7 @@ class Home(Protocol):
             ordered: whether there are deliveries with an ordering key.
 
         Raises:
-            InvalidSession: it is on another database, finds no tables, or keeps no order.
+            InvalidSession: it is on another database, finds no tables or others, or keeps no order.
         """
         ...
 
@@ -67,13 +68,16 @@ class SqliteHome:
 
     def check(self, connection: Connection, *, ordered: bool) -> None:
         """Let a connection pass that is on this file, and have it wait for its turn to write."""
-        main = connection.exec_driver_sql(
-            "SELECT file FROM pragma_database_list WHERE name = 'main'"
-        ).scalar()
+        main, hidden = connection.exec_driver_sql(_PLACE).one()
         if not main or not _is_same_file(main, self._path):
             raise InvalidSession(
                 f"the session is on {main or 'a database in memory'}, and the store is on {self._path}; give "
                 "both the same file, or publish without session="
+            )
+        if hidden:
+            raise InvalidSession(
+                f"the session's connection has temporary tables or views of its own that hide {hidden}; drop "
+                "or rename them, or publish without session="
             )
         try:
             connection.exec_driver_sql(_TAKE_TURN)
@@ -100,13 +104,13 @@ class PostgresHome:
         self._identity = identity
         self._database = database
         self.unavailable = unavailable
-        self._known: WeakKeyDictionary[Engine, set[tuple[int, int]]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Engine, set[tuple[int, str]]] = WeakKeyDictionary()
 
     def check(self, connection: Connection, *, ordered: bool) -> None:
         """Let a connection pass that is on this database, finds the tables and may write them."""
         # An error would end the caller's transaction, so nothing is asked for that may not be there.
-        place, found, allowed, isolation = connection.exec_driver_sql(_PROBE).one()
-        if found is None:
+        place, tables, found, allowed, isolation = connection.exec_driver_sql(_PROBE).one()
+        if not found:
             raise InvalidSession(_no_tables(self._database))
         if ordered and isolation != _READ_COMMITTED:
             raise InvalidSession(
@@ -114,7 +118,7 @@ class PostgresHome:
                 "ordering key came before; use READ COMMITTED, or publish without an ordering key"
             )
         known = self._known.setdefault(connection.engine, set())
-        if (place, found) in known:
+        if (place, tables) in known:
             return
         if not allowed:
             raise InvalidSession(
@@ -122,16 +126,29 @@ class PostgresHome:
                 "on them, and USAGE on their sequences"
             )
         said = connection.exec_driver_sql(_DATABASE_ID).scalar()
-        if said is None or Identity(said, place) != self._identity:
+        if (said, place) != (self._identity.database_id, self._identity.place):
             raise InvalidSession(
                 f"the session is on another database than the store, which is on {self._database}; give both "
                 "the same one, or publish without session="
             )
-        known.add((place, found))
+        if tables != self._identity.tables:
+            raise InvalidSession(
+                "the session finds other tables of eventbus than the store, which is on "
+                f"{self._database}: temporary ones, or those of another schema in its search_path; drop or "
+                "rename them, set the store's search_path, or publish without session="
+            )
+        known.add((place, tables))
 
 
+_PLACE = f"""
+SELECT file, (
+    SELECT group_concat(name, ', ') FROM sqlite_temp_master
+    WHERE name COLLATE NOCASE IN ('{"', '".join(metadata.tables)}')
+)
+FROM pragma_database_list WHERE name = 'main'
+"""  # noqa: S608  # names of ours
 _PROBE = f"""
-SELECT CAST(d.oid AS BIGINT), CAST(CAST(to_regclass('{letters.name}') AS oid) AS BIGINT),
+SELECT CAST(d.oid AS BIGINT), {TABLES_FOUND}, to_regclass('{letters.name}') IS NOT NULL,
     has_table_privilege(to_regclass('{meta.name}'), 'SELECT')
     AND has_table_privilege(to_regclass('{count_deltas.name}'), 'INSERT')
     AND has_table_privilege(to_regclass('{letters.name}'), 'SELECT')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from sqlalchemy import inspect, select, text
 
-from eventbus_adapters.sql.tables import SCHEMA_VERSION, meta, metadata
+from eventbus_adapters.sql.tables import SCHEMA_VERSION, count_deltas, letters, meta, metadata
 from eventbus_dlq.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ _COLUMNS = {
         WHERE c.relname = '{meta.name}' AND pg_catalog.pg_table_is_visible(c.oid)
         AND a.attnum > 0 AND NOT a.attisdropped""",  # noqa: S608  # a name of ours
 }
+TABLES_FOUND = f"""CAST(CAST(ARRAY[
+    to_regclass('{meta.name}'), to_regclass('{letters.name}'), to_regclass('{count_deltas.name}')
+] AS oid[]) AS TEXT)"""
+"""SQL for which tables PostgreSQL finds by our names, of those that sessions use: their oids as a text."""
+_WHERE = f"""SELECT CAST(oid AS BIGINT), {TABLES_FOUND}
+    FROM pg_catalog.pg_database WHERE datname = current_database()"""  # noqa: S608  # names of ours
 _LOCKING = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
@@ -39,10 +45,13 @@ class Identity(NamedTuple):
     Attributes:
         database_id: made when the tables were; a copy of the database has the same.
         place: where PostgreSQL keeps it, which tells copies apart; 0 on SQLite, whose files do that.
+        tables: the ones that are found by our names; empty on SQLite. A connection whose ``search_path``
+            leads elsewhere, or that has temporary ones, finds others.
     """
 
     database_id: str
     place: int
+    tables: str
 
 
 def prepare(connection: Connection, database: object) -> Identity:
@@ -113,17 +122,9 @@ def identity(connection: Connection, database: object) -> Identity:
     found = fact(connection, DATABASE_ID_KEY)
     if found is None:
         _foreign(database, f"says no {DATABASE_ID_KEY} in {meta.name}")
-    return Identity(found, place(connection))
-
-
-def place(connection: Connection) -> int:
-    """Return where PostgreSQL keeps the database of a connection, or 0 on SQLite."""
     if connection.dialect.name == "sqlite":
-        return 0
-    oid: int = connection.exec_driver_sql(
-        "SELECT CAST(oid AS BIGINT) FROM pg_catalog.pg_database WHERE datname = current_database()"
-    ).scalar_one()
-    return oid
+        return Identity(found, 0, "")
+    return Identity(found, *connection.exec_driver_sql(_WHERE).one())
 
 
 def fact(connection: Connection, key: str) -> str | None:

@@ -18,6 +18,7 @@ from tests.adapters.sql.places import place_of
 from tests.adapters.sql.sessions.shops import Hand, Opening, Order, Shop, ended
 
 from eventbus_adapters.sql import SqlStore
+from eventbus_adapters.sql.tables import metadata
 from eventbus_dlq.errors import InvalidSession, StoreUnavailable
 from eventbus_dlq.store import Kept
 
@@ -57,6 +58,39 @@ async def test_a_session_on_a_database_without_the_tables(
         await refuses(shop, hand, "finds no tables" if other.kind == "postgres" else "the store is on")
         await goes_on(hand)
         await hand.do("close")
+
+
+@pytest.mark.parametrize(
+    "hidden", [["eventbus_dead_letters"], ["eventbus_dead_letter_count_deltas"], list(metadata.tables)]
+)
+async def test_a_session_with_temporary_tables_that_hide_ours(
+    shop: Shop, opening: Opening, hidden: list[str]
+) -> None:
+    ours, temporary = ("main", "temp") if shop.place.kind == "sqlite" else (shop.place.schema, "pg_temp")
+    hand = await opening()
+    assert await hand.accept(build_delivery())  # it was known as good once
+    await hand.do("rollback")
+    for name in hidden:
+        await hand.do("execute", text(f"CREATE TEMP TABLE {name} AS SELECT * FROM {ours}.{name}"))
+    await refuses(shop, hand, "temporary")
+    for name in hidden:
+        await hand.do("execute", text(f"DROP TABLE {temporary}.{name}"))
+    assert await hand.accept(build_delivery())
+    await hand.do("rollback")
+
+
+async def test_a_session_that_finds_a_copy_in_another_schema(shop: Shop, opening: Opening) -> None:
+    if shop.place.kind == "sqlite":
+        return  # what is attached hides nothing
+    hand, ours = await opening(), shop.place.schema
+    await hand.do("execute", text(f"CREATE SCHEMA {ours}_copy"))
+    for name in metadata.tables:
+        copy = f"{ours}_copy.{name}"
+        await hand.do("execute", text(f"CREATE TABLE {copy} (LIKE {ours}.{name} INCLUDING ALL)"))
+        await hand.do("execute", text(f"INSERT INTO {copy} SELECT * FROM {ours}.{name}"))
+    await hand.do("execute", text(f"SET LOCAL search_path TO {ours}_copy, {ours}"))
+    await refuses(shop, hand, "those of another schema in its search_path")
+    await hand.do("rollback")
 
 
 async def test_a_session_whose_database_has_lost_the_tables(tmp_path: Path, opening: Opening) -> None:
