@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 PRIORITIES = range(1, 11)
 _ABREAST = 16  # handlers in one statement: SQLite joins at most 500 selects
 
-_STAMP = "SELECT 0, stamp, '', 0, 0 {no_names} FROM {configuration}"
+# A row's number can be any number, by hand; that of the stamp is none.
+_STAMP = "SELECT CAST(NULL AS BIGINT), stamp, '', 0, 0 {no_names} FROM {configuration}"
 _READY = """SELECT * FROM (
     SELECT seq, state, handler_id, priority, queued_us AS since_us {names} FROM {letters} {ready}
     WHERE {ready_to_run} AND handler_id = :handler_@
@@ -57,8 +58,8 @@ def seek(
         size = min(_ABREAST, 1 << (len(handlers) - start).bit_length() - 1)
         found += _found(connection, handlers[start : start + size], sorts, now_us, named)
         start += size
-    stamps = [row[1] for row in found if not row[0]]
-    return (stamps[0], [row for row in found if row[0]]) if stamps else (None, found)
+    stamps = [row[1] for row in found if row[0] is None]
+    return (stamps[0], [row for row in found if row[0] is not None]) if stamps else (None, found)
 
 
 def _found(

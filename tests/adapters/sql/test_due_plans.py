@@ -114,3 +114,14 @@ async def test_what_nobody_handles_is_found_along_the_index_however_much_it_is(
     steps = plans_of(by_hand, [it for it in statements if "eventbus_letters_ready" in it])
     assert [step for step in steps if "eventbus_letters_ready (handler_id=?)" in step]
     assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+async def test_a_row_may_have_any_number(store: SqlStore, by_hand: sqlite3.Connection) -> None:
+    await store.accept([build_delivery()])
+    with by_hand:
+        by_hand.execute("UPDATE eventbus_dead_letters SET seq = -1")
+        by_hand.execute("INSERT INTO eventbus_configuration VALUES (1, 1, 'stamp', 1)")
+    await store.accept([build_delivery(), build_delivery()])
+    numbers = [seq for (seq,) in by_hand.execute("SELECT seq FROM eventbus_dead_letters ORDER BY seq")]
+    assert numbers == [-1, 0, 1]  # SQLite counts on from what is there
+    assert len(await claim_due(store)) == 3
