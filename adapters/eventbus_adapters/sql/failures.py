@@ -27,7 +27,9 @@ class _Meaning:
 
 _MEANINGS = {
     sqlite3.SQLITE_BUSY: _Meaning(
-        "is locked by another process", "try again, or raise busy_timeout, when it has finished writing", True
+        "is locked by another transaction",
+        "try again when that has ended, or raise busy_timeout; within one of your own publish with session=",
+        True,
     ),
     sqlite3.SQLITE_LOCKED: _Meaning("is locked within this process", "try again in a moment", True),
     sqlite3.SQLITE_FULL: _Meaning(

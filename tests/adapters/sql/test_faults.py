@@ -17,7 +17,9 @@ import pytest
 from anyio import to_thread
 from letters import NOW, build_letter
 
+from eventbus import CaptureFailed, EventBus
 from eventbus_adapters.sql import SqlStore
+from eventbus_dlq import DeadLetterQueue
 from eventbus_dlq.errors import StoreUnavailable
 from eventbus_dlq.query import DeadLetterQuery
 
@@ -97,13 +99,39 @@ async def test_a_locked_database_is_worth_another_try(
 ) -> None:
     by_hand.execute("BEGIN IMMEDIATE")
     letter = build_letter()
-    with pytest.raises(StoreUnavailable, match="is locked by another process") as refused:
+    with pytest.raises(StoreUnavailable, match="is locked by another transaction") as refused:
         await store.add([letter])
     assert refused.value.retryable
     assert str(path) in str(refused.value)
     assert not (await store.find(EVERYTHING)).items
     by_hand.execute("ROLLBACK")
     assert await store.add([letter]) == [letter.id]
+
+
+async def test_a_capture_within_a_write_transaction_of_the_applications_own_says_what_to_do(
+    path: Path, by_hand: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """With a spool it waits there for the commit, which it would else wait for in vain."""
+    alone = EventBus(dlq=DeadLetterQueue(at(path), capture_timeout=0.1))
+    spooling = EventBus(dlq=DeadLetterQueue(at(path), capture_timeout=0.1, spool=tmp_path / "spool"))
+    for bus in (alone, spooling):
+
+        @bus.on("order.placed", id="billing.charge")
+        async def charge(order: object) -> None:
+            raise ValueError("no such order")
+
+    async with alone, spooling:
+        by_hand.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CaptureFailed, match="within one of your own publish with session="):
+            await alone.publish("order.placed", 1)
+        receipt = await spooling.publish("order.placed", 2)
+        assert receipt.deliveries["billing.charge"].state == "dead_lettered"
+        by_hand.execute("COMMIT")
+        with anyio.fail_after(5):
+            while (await alone.stats()).total == 0:
+                await anyio.sleep(0.01)
+        (kept,) = (await alone.dead_letters()).items
+        assert kept.id == receipt.deliveries["billing.charge"].dead_letter_id
 
 
 async def test_a_database_that_stays_locked_cannot_be_opened(path: Path) -> None:

@@ -269,7 +269,7 @@ async def test_a_file_that_somebody_else_writes(tmp_path: Path, opening: Opening
         path = place.url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreUnavailable, match="locked by another process") as refusal:
+            with pytest.raises(StoreUnavailable, match="locked by another transaction") as refusal:
                 await hand.accept(build_delivery())
             other.execute("ROLLBACK")
         assert refusal.value.retryable
