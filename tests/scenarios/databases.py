@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
-from sqlalchemy.engine import make_url
+from addresses import plain
 from tests.postgres_server import PrivateServer, schemas
 
 KINDS = ("sqlite", "postgres")
@@ -120,18 +120,6 @@ def stoppable_server() -> PrivateServer:
     atexit.register(server.remove)
     server.start()
     return server
-
-
-def plain(url: str) -> str:
-    """Return the URL by which a synchronous engine reaches what a store's ``url`` means."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return url
-    schema = parsed.query.get("search_path")
-    parsed = parsed.difference_update_query(["search_path"]).set(drivername="postgresql+psycopg")
-    if schema is not None:
-        parsed = parsed.update_query_dict({"options": f"-csearch_path={schema}"})
-    return parsed.render_as_string(hide_password=False)
 
 
 def _plain(url: str) -> str:
