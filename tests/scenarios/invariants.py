@@ -9,8 +9,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from ledger import Ledger, Line
+from own_rows import own_orders
 from shop_process import INVOICE_FAILS, NOTIFY_FAILS, SHIP_FAILS_ONCE
-from sqlalchemy import text
+from sqlalchemy import select, text
 from tallies import Tallies, snapshot, tallies
 
 Order = tuple[str, int]
@@ -18,6 +19,7 @@ Run = tuple[str, Order]
 """A handler and the order that it ran."""
 
 DURABLE = ("ship", "invoice")
+HANDLERS = (*DURABLE, "notify")
 LIVE = ("accepted", "running", "parked")
 
 
@@ -104,6 +106,36 @@ def check_meanwhile(url: str, ledger: Ledger) -> Found:
     assert_attempts(found)
     assert_tokens(ledger)
     return found
+
+
+def check_own_rows(url: str, ledger: Ledger) -> set[Order]:
+    """Check, at any moment, what was published in transactions of the shop's own; return its rows."""
+    accepted, taken_back = set(ledger.said("accepted")), set(ledger.said("taken_back"))
+    ended = endings(ledger)
+    with snapshot(url) as connection:
+        own = {(key, number) for key, number in connection.execute(select(own_orders))}
+        rows = [_row(*columns) for columns in connection.execute(text(_ROWS))]
+    assert accepted <= own, f"written by the shop, and lost: {some(accepted - own)}"
+    assert not taken_back & own, f"rolled back, and there: {some(taken_back & own)}"
+    kept = {(row.handler, row.order) for row in rows}
+    assert_neither_without_the_other(own, kept | ended, kept | endings(ledger))
+    return own
+
+
+def endings(ledger: Ledger) -> set[Run]:
+    """Return what has succeeded."""
+    return {(line.who, (line.key, line.number)) for line in ledger.lines() if line.what == "ended"}
+
+
+def assert_neither_without_the_other(own: set[Order], known: set[Run], known_since: set[Run]) -> None:
+    """No order that the shop has written is without its deliveries, and no delivery without its order.
+
+    ``known`` was kept, or had run, when they were read; ``known_since`` includes what has run since.
+    """
+    ghosts = {run for run in known if run[1] not in own}
+    assert not ghosts, f"kept or run, and never committed: {some(ghosts)}"
+    missing = {(handler, order) for handler in HANDLERS for order in own} - known_since
+    assert not missing, f"committed by the shop, and not delivered: {some(missing)}"
 
 
 def check_at_the_end(

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from eventbus_adapters.sql import batches, rescuing, settling, spooling
+from eventbus_adapters.sql import batches, rescuing, sessions, settling, spooling
 from eventbus_dlq.spool import file as spool_file
 
 POINTS = (
@@ -32,6 +32,8 @@ POINTS = (
     "spool.after_write",
     "import.before_commit",
     "import.after_commit",
+    "session.before_commit",
+    "session.after_commit",
 )
 
 
@@ -61,6 +63,7 @@ class Points:
         """Learn what each transaction writes, and when it is about to be committed."""
         batches.accept = self._noting(batches.accept, lambda *_: "accept")
         batches.add = self._noting(batches.add, lambda *_: "capture")
+        sessions.accept = self._noting(sessions.accept, lambda *_: "session")
         settling.settle = self._noting(settling.settle, settling_what)
         rescuing.rescue = self._noting(rescuing.rescue, lambda *_: "rescue")
         spooling.import_spool = self._noting(spooling.import_spool, lambda *_: "import")

@@ -3,7 +3,8 @@
 Every key is a tenant with a publisher of its own, which publishes its orders in turn. ``ship`` is durable and
 ordered, and fails for some orders once; ``invoice`` is durable, and fails for some for good; ``notify`` is
 transient, and fails for some. A clerk replays what ``ship`` left behind. Everything is said in the ledger: an
-order is ``accepted`` when its publish has returned. At a SIGTERM it publishes nothing any more.
+order is ``accepted`` when its publish has returned, or the commit of the session that it was published in.
+At a SIGTERM it publishes nothing any more.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from ledger import Ledger
+from own_rows import Sessions
 from points import Points
 from pydantic import BaseModel
 from telling_store import TellingStore
 
-from eventbus import EventBus, EventBusError, RetryPolicy, TelemetryEvent, current_envelope
+from eventbus import EventBus, EventBusError, Receipt, RetryPolicy, TelemetryEvent, current_envelope
 from eventbus.clock import SystemClock
 from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, InvalidTransition, LeaseHeld
 
@@ -73,6 +75,8 @@ class Settings:
     """Seconds that a handler takes, at most."""
     pace: float = 0.0
     """Seconds that a publisher rests before each order."""
+    sessions: bool = False
+    """Whether each order is published in a transaction that writes it in a table of the shop's own, too."""
     clock_jumps: list[float] = field(default_factory=list)
     """By how many seconds the wall clock is off, in turn, changing every half second."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +129,7 @@ class Shop:
         self.bus.subscribe(Order, self.ship, id="ship", durable=True, ordering_key="key")
         self.bus.subscribe(Order, self.invoice, id="invoice", durable=True)
         self.bus.subscribe(Order, self.notify, id="notify")
+        self.sessions = Sessions(settings.url, self.bus) if settings.sessions else None
 
     async def ship(self, order: Order) -> None:
         settings, said = self.settings, (order.key, order.number)
@@ -194,6 +199,8 @@ class Shop:
             async with self.replaying:  # a replay that is cut short runs once more
                 clerk.cancel()
                 await asyncio.gather(clerk, return_exceptions=True)
+        if self.sessions is not None:
+            await self.sessions.close()
         self.ledger.say("closed", "shop")
 
     async def _publish(self, key: str, first: int) -> None:
@@ -203,12 +210,24 @@ class Shop:
                 return
             self.ledger.say("trying", "shop", key, number)
             try:
-                receipt = await self.bus.publish(Order(key=key, number=number), tenant=key)
+                receipt = await self._published(Order(key=key, number=number))
             except EventBusError:
                 self.ledger.say("refused", "shop", key, number)
                 continue
+            if receipt is None:
+                self.ledger.say("taken_back", "shop", key, number)
+                continue
             self.ledger.say("accepted", "shop", key, number)
             assert set(receipt.deliveries) == {"ship", "invoice", "notify"}
+
+    async def _published(self, order: Order) -> Receipt | None:
+        """Publish an order; return None when its transaction was rolled back."""
+        if self.sessions is None:
+            return await self.bus.publish(order, tenant=order.key)
+        receipt = await self.sessions.publish(order, key=order.key, number=order.number)
+        if receipt is not None:
+            self.points.passing("session.after_commit")
+        return receipt
 
     async def _replay(self) -> None:
         """Replay what ``ship`` has left behind, for ever."""

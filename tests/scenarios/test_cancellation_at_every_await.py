@@ -8,9 +8,18 @@ from typing import Any
 
 import anyio
 import pytest
+from addresses import asynchronous_engine
+from anyio import to_thread
+from databases import Database
+from own_rows import make_own_table, own_orders
 from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncSession
+from tallies import snapshot, tallies
 
 from eventbus import EventBus
+from eventbus_adapters.sql import SqlStore
 from eventbus_dlq import DeadLetterQuery, DeadLetterQueue, MemoryStore
 from eventbus_dlq.store import DeadLetterStore
 
@@ -65,7 +74,7 @@ def _sending(work: Coroutine[Any, Any, Any], sent: Any) -> Callable[[], Any]:
 
 
 async def at_every_await(
-    store: DeadLetterStore, attempt: Callable[[Interruption], Awaitable[None]], times: int
+    store: DeadLetterStore | None, attempt: Callable[[Interruption], Awaitable[None]], times: int
 ) -> None:
     """Repeat ``attempt`` with an interruption one await later each time, until there is none to interrupt."""
     for at in range(1, MOST_AWAITS):
@@ -161,3 +170,101 @@ async def test_a_replay_settles_or_gives_its_letter_back(any_store: DeadLetterSt
 
         with anyio.fail_after(60):
             await at_every_await(any_store, attempt, times)
+
+
+class Till:
+    """An application that writes orders in a table of its own, and publishes them in the same transaction."""
+
+    def __init__(self, database: Database) -> None:
+        make_own_table(database.url)
+        self._url = database.url
+        self.engine = asynchronous_engine(database.url)
+        self.bus = EventBus(dlq=DeadLetterQueue(SqlStore(database.url)))
+        self.ran: dict[str, list[int]] = {"ship": [], "notify": []}
+        self.bus.subscribe(Order, self._ship, id="ship", durable=True, ordering_key="number")
+        self.bus.subscribe(Order, self._notify, id="notify")
+
+    async def _ship(self, order: Order) -> None:
+        self.ran["ship"].append(order.number)
+
+    async def _notify(self, order: Order) -> None:
+        self.ran["notify"].append(order.number)
+
+    async def write_down(self, session: AsyncSession, number: int) -> None:
+        await session.execute(own_orders.insert().values(key="acme", number=number))
+
+    async def written(self) -> list[int]:
+        """Return the orders in the table when nothing is left to run; check that the counters know."""
+        while (await self.bus.dead_letters(DeadLetterQuery(state={"accepted", "running"}))).items:
+            await anyio.sleep(0.01)
+        await to_thread.run_sync(self._check_counters)
+        async with AsyncSession(self.engine) as session:
+            return sorted((await session.execute(select(own_orders.c.number))).scalars())
+
+    def _check_counters(self) -> None:
+        with snapshot(self._url) as connection:
+            tallies(connection).check()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # SQLAlchemy's AsyncSession knows no other
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in a row"])
+async def test_a_transaction_commits_its_rows_and_its_deliveries_or_neither(
+    database: Database, times: int
+) -> None:
+    till = Till(database)
+    uninterrupted: list[int] = []
+
+    async def transact(number: int) -> None:
+        async with AsyncSession(till.engine) as session, session.begin():
+            await till.write_down(session, number)
+            await till.bus.publish(Order(number=number), session=session)
+
+    async def attempt(interruption: Interruption) -> None:
+        await interruption.strike(transact(interruption.at))
+        if not interruption.reached:
+            uninterrupted.append(interruption.at)
+
+    async with till.bus:
+        with anyio.fail_after(60):
+            await at_every_await(None, attempt, times)
+            written = await till.written()
+    await till.engine.dispose()
+    assert {handler: sorted(numbers) for handler, numbers in till.ran.items()} == {
+        "ship": written,
+        "notify": written,
+    }
+    assert uninterrupted[0] in written
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in a row"])
+async def test_a_publish_that_was_cancelled_leaves_no_part_of_itself_in_a_transaction_that_goes_on(
+    database: Database, times: int
+) -> None:
+    till = Till(database)
+    published: set[int] = set()
+    committed: set[int] = set()
+
+    async def attempt(interruption: Interruption) -> None:
+        async def publish() -> None:
+            await till.bus.publish(Order(number=interruption.at), session=session)
+            published.add(interruption.at)
+
+        async with AsyncSession(till.engine) as session:
+            await till.write_down(session, interruption.at)
+            await interruption.strike(publish())
+            try:
+                await session.commit()
+            except InvalidRequestError:  # its connection was given up
+                return
+        committed.add(interruption.at)
+
+    async with till.bus:
+        with anyio.fail_after(60):
+            await at_every_await(None, attempt, times)
+            written = await till.written()
+    await till.engine.dispose()
+    assert set(written) == committed
+    assert sorted(till.ran["ship"]) == sorted(till.ran["notify"])
+    assert published & committed <= set(till.ran["ship"]) <= committed
+    assert published & committed

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from invariants import (
     Found,
+    Order,
     Row,
     assert_attempts,
     assert_captured,
     assert_kept_once,
+    assert_neither_without_the_other,
     assert_order,
     assert_runs_bounded,
     assert_tokens,
@@ -94,6 +96,23 @@ def test_a_delivery_that_is_kept_twice_is_noticed() -> None:
 def test_a_failure_that_is_not_kept_is_noticed() -> None:
     with pytest.raises(AssertionError, match="failures that were not kept"):
         assert_captured({("acme", 7)}, Found([ROW], NO_TALLIES))
+
+
+@pytest.mark.parametrize(
+    ("own", "fault"),
+    [(set(), "never committed"), ({FIRST, SECOND}, "not delivered")],
+    ids=["deliveries of what was rolled back", "a row without its deliveries"],
+)
+def test_rows_without_deliveries_and_deliveries_without_a_row_are_noticed(
+    own: set[Order], fault: str
+) -> None:
+    known = {("ship", FIRST), ("invoice", FIRST)}
+    since = known | {("notify", FIRST)}  # it has run, and is kept no more
+    assert_neither_without_the_other({FIRST}, known, since)
+    with pytest.raises(AssertionError, match=fault):
+        assert_neither_without_the_other(own, known, since)
+    with pytest.raises(AssertionError, match="not delivered"):
+        assert_neither_without_the_other({FIRST}, known, known)
 
 
 def test_a_run_too_many_is_noticed_and_one_for_each_loss_or_doubt_is_none(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from children import KILLED, Child
 from databases import Database
-from invariants import Run, check_at_the_end, check_meanwhile, look
+from invariants import Run, check_at_the_end, check_meanwhile, check_own_rows, look
+from own_rows import make_own_table
 from points import POINTS
 
 KEYS = ["acme", "globex", "initech"]
-HITS = {"handler": 20, "accept": 20, "settle": 20, "capture": 3, "replay": 2}
+HITS = {"handler": 20, "accept": 20, "settle": 20, "capture": 3, "replay": 2, "session": 20}
 SPOOL_POINTS = [point for point in POINTS if point.startswith("spool")]
 IMPORT_POINTS = [point for point in POINTS if point.startswith("import")]
+SESSION_POINTS = [point for point in POINTS if point.startswith("session")]
 
 
 def the_kth(point: str) -> int:
@@ -22,7 +24,9 @@ def the_kth(point: str) -> int:
     return HITS.get(point.split(".")[0], 1)
 
 
-@pytest.mark.parametrize("point", [it for it in POINTS if it not in SPOOL_POINTS + IMPORT_POINTS])
+@pytest.mark.parametrize(
+    "point", [it for it in POINTS if it not in SPOOL_POINTS + IMPORT_POINTS + SESSION_POINTS]
+)
 def test_a_kill_loses_nothing_and_repeats_only_what_was_under_way(
     point: str, database: Database, tmp_path: Path
 ) -> None:
@@ -40,6 +44,26 @@ def test_a_kill_loses_nothing_and_repeats_only_what_was_under_way(
     last = Child(tmp_path, **settings, orders=0, idle_exit=True)
     assert last.wait() == 0, last.errors()
     check_at_the_end(database.url, last.ledger, tolerated=tolerated, losses=losses)
+
+
+@pytest.mark.parametrize("point", SESSION_POINTS)
+def test_a_kill_around_the_commit_of_a_session_leaves_its_rows_and_its_deliveries_or_neither(
+    point: str, database: Database, tmp_path: Path
+) -> None:
+    make_own_table(database.url)
+    settings = {"url": database.url, "keys": KEYS, "sessions": True}
+    child = Child(tmp_path, **settings, point=point, hit=the_kth(point))
+    assert child.wait() == KILLED, child.errors()
+    tolerated = check_meanwhile(database.url, child.ledger).running(child.lines())
+    own = check_own_rows(database.url, child.ledger)
+    said = {what: set(child.ledger.said(what)) for what in ("trying", "accepted", "taken_back")}
+    unheard_of = said["trying"] - said["accepted"] - said["taken_back"]
+    assert unheard_of & own if point == "session.after_commit" else unheard_of - own
+    last = Child(tmp_path, **settings, orders=0, idle_exit=True)
+    assert last.wait() == 0, last.errors()
+    check_at_the_end(database.url, last.ledger, tolerated=tolerated, losses=1)
+    # PostgreSQL may have been at the commit of another when the process was killed.
+    assert check_own_rows(database.url, last.ledger) >= own
 
 
 @pytest.mark.parametrize("point", SPOOL_POINTS)
