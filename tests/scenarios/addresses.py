@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for which a session waits for its turn to write to SQLite."""
 
 
