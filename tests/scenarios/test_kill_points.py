@@ -51,7 +51,7 @@ def test_a_kill_around_the_commit_of_a_session_leaves_its_rows_and_its_deliverie
     point: str, database: Database, tmp_path: Path
 ) -> None:
     make_own_table(database.url)
-    settings = {"url": database.url, "keys": KEYS, "sessions": True}
+    settings = {"url": database.url, "keys": KEYS, "sessions": True, "recovers": True}
     child = Child(tmp_path, **settings, point=point, hit=the_kth(point))
     assert child.wait() == KILLED, child.errors()
     tolerated = check_meanwhile(database.url, child.ledger).running(child.lines())

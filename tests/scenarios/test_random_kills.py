@@ -35,8 +35,9 @@ def kill_again_and_again(kills: int, database: Database, folder: Path, *, sessio
     """Have two processes work side by side; one of them is killed, and another takes its place."""
     chance = random.Random(kills)
     shops = [KEYS[:2], KEYS[2:]]
-    # The lease is kept by all but the dead.
-    settings = {"url": database.url, "pace": 0.04, "lease": 3.0, "sessions": sessions}
+    # The lease is kept by all but the dead. What a session publishes is accepted for notify, too: it would
+    # wait behind an open circuit for as long as every probe of it is a retry that fails.
+    settings = {"url": database.url, "pace": 0.04, "lease": 3.0, "sessions": sessions, "recovers": sessions}
     children = [Child(folder, **settings, keys=keys) for keys in shops]
     ledger = children[0].ledger
     tolerated: set[Run] = set()
