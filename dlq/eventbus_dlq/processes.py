@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _log = Log()
 
 ANNOUNCE_EVERY = 10.0
-"""Seconds between two beats of a process's row."""
+"""Seconds between two beats of a process's row, at most; a rescuer beats it more often for short leases."""
 
 GONE_AFTER = 3 * ANNOUNCE_EVERY
 """Seconds after its last beat from which on nobody waits for a process."""

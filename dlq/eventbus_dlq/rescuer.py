@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventbus.log import Log
 from eventbus_dlq.capture import moment
 from eventbus_dlq.errors import StoreLocked
+from eventbus_dlq.processes import ANNOUNCE_EVERY
 from eventbus_dlq.store import Lease
 from eventbus_dlq.telling import tell
+from eventbus_dlq.vigil import Vigil, elapsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
     from eventbus.ports import Clock, Redeliverer
@@ -24,12 +25,10 @@ if TYPE_CHECKING:
 
 _log = Log()
 
-_LONGEST_INTERVAL = 10.0
-
 
 def rescue_interval(lease: float) -> float:
     """Return the seconds between two looks for letters whose owner has died."""
-    return min(_LONGEST_INTERVAL, lease / 3)
+    return min(ANNOUNCE_EVERY, lease / 3)
 
 
 @dataclass(slots=True)
@@ -39,12 +38,12 @@ class _Watched:
     Attributes:
         token: the claim's token then.
         lease_until: the end of the lease then; a heartbeat moves it.
-        still: for how many seconds both have stood still.
+        since: the seconds of the vigil then.
     """
 
     token: int
     lease_until: datetime
-    still: float = 0.0
+    since: float
 
 
 class Rescuer:
@@ -54,7 +53,12 @@ class Rescuer:
     one the rescuer watches: an owner whose token and heartbeat have stood still for a whole lease, on
     the monotonic clock of this process, is dead. A jump of the wall clock costs nothing.
 
+    Neither says anything about an owner that could not beat because the store was away, or took no writes.
+    Each look therefore begins with a write, and nobody is rescued before this process has seen the store
+    take them for a whole lease: from its start on, and again after each outage.
+
     Args:
+        beat: says to the store that this process is alive, which is a write.
         lease: how long leases are, in seconds.
         max_crashes: at so many a letter is exhausted as poison.
         rescued: called when letters were rescued, and may be claimed again.
@@ -69,39 +73,48 @@ class Rescuer:
         bus: Redeliverer,
         keeper: LeaseKeeper,
         clock: Clock,
+        beat: Callable[[], Awaitable[None]],
         lease: float,
         max_crashes: int,
         rescued: Callable[[], None],
         moved: Moved,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = elapsed,
     ) -> None:
         self._store = store
         self._bus = bus
         self._keeper = keeper
         self._clock = clock
+        self._beat = beat
         self._lease = lease
         self._max_crashes = max_crashes
         self._rescued = rescued
         self._moved = moved
         self._monotonic = monotonic
         self._watched: dict[str, _Watched] = {}
-        self._looked_at: float | None = None
+        self._vigil = Vigil(rescue_interval(lease))
 
     async def rescue(self) -> None:
-        """Look once at what is running, and take back what belongs to the dead.
+        """Say that this process is alive, look once at what is running, and take back what is the dead's.
 
         Raises:
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable: the store cannot be reached, or takes no writes.
         """
+        try:
+            await self._beat()
+            if not self._vigil.go_on(self._monotonic()):
+                self._watched.clear()
+            await self._look()
+        except Exception:
+            self._vigil.end()
+            raise
+
+    async def _look(self) -> None:
         leased = [
             it
             for it in await self._store.leased(now=moment(self._clock.time_ns()))
             if not self._keeper.holds(Lease(dead_letter_id=it.dead_letter_id, token=it.token))
         ]
-        if self._store.judges_leases:
-            dead: Sequence[Leased] = [it for it in leased if it.expired]
-        else:
-            dead = self._still_for_a_lease(leased)
+        dead = self._dead_of(leased)
         if not dead:
             return
         letters = await self._taken_back(dead)
@@ -121,26 +134,25 @@ class Rescuer:
                 held_up = error.dead_letter_ids
                 dead = [it for it in dead if it.dead_letter_id not in held_up]
 
-    def _still_for_a_lease(self, leased: Sequence[Leased]) -> Sequence[Leased]:
-        """Return the letters whose owner has not moved for a whole lease, as was seen from here.
+    def _dead_of(self, leased: Sequence[Leased]) -> Sequence[Leased]:
+        """Return the letters whose owner is dead."""
+        if not self._store.judges_leases:
+            return self._still_for_a_lease(leased)
+        if self._vigil.seconds < self._lease:  # the leases of the living may have run out in an outage
+            return ()
+        return [it for it in leased if it.expired]
 
-        Time in which this process itself did not look, because it was frozen or busy, counts for one
-        look alone: the owner may have been frozen with it.
-        """
-        now = self._monotonic()
-        passed = 0.0 if self._looked_at is None else now - self._looked_at
-        passed = min(passed, 2 * rescue_interval(self._lease))
-        self._looked_at = now
+    def _still_for_a_lease(self, leased: Sequence[Leased]) -> Sequence[Leased]:
+        """Return the letters whose owner has not moved for a whole lease, as was seen from here."""
+        watched_for = self._vigil.seconds
         before, self._watched = self._watched, {}
         dead: list[Leased] = []
         for it in leased:
             seen = before.get(it.dead_letter_id)
             if seen is None or (seen.token, seen.lease_until) != (it.token, it.lease_until):
-                seen = _Watched(it.token, it.lease_until)
-            else:
-                seen.still += passed
+                seen = _Watched(it.token, it.lease_until, since=watched_for)
             self._watched[it.dead_letter_id] = seen
-            if seen.still >= self._lease:
+            if watched_for - seen.since >= self._lease:
                 dead.append(it)
         return dead
 

@@ -20,7 +20,7 @@ from eventbus_dlq.leases import LeaseKeeper
 from eventbus_dlq.letter import DeadLetterState
 from eventbus_dlq.outage import Outage
 from eventbus_dlq.probing import Probing
-from eventbus_dlq.processes import ANNOUNCE_EVERY, LOOK_EVERY, Announcer
+from eventbus_dlq.processes import LOOK_EVERY, Announcer
 from eventbus_dlq.processing import Processor
 from eventbus_dlq.promises import Promises
 from eventbus_dlq.recording import Recorder
@@ -178,6 +178,7 @@ class RunningQueue:
             bus=bus,
             keeper=keeper,
             clock=clock,
+            beat=self._announce,
             lease=lease,
             max_crashes=settings.max_crashes,
             rescued=self.wake,
@@ -204,7 +205,6 @@ class RunningQueue:
         self._store.on_work(lambda: self._bus.call_from_thread(self.wake))
         lease = self._settings.lease
         self._repeat(rescue_interval(lease), self._rescuer.rescue, "rescue")
-        self._repeat(ANNOUNCE_EVERY, self._announce, "process")
         self._repeat(LOOK_EVERY, self._announcer.exhaust_unhandled, "unhandled")
         self._repeat(READ_CONFIGURATION, self.controls.look, "controls")
         self._repeat(READ_CONFIGURATION, self.controls.bring_back, "parked")

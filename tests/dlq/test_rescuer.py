@@ -45,7 +45,12 @@ class JudgingStore(MemoryStore):
 
 
 class Watch:
-    """A rescuer whose monotonic clock a test turns, beside a wall clock that jumps as it likes."""
+    """A rescuer whose monotonic clock a test turns, beside a wall clock that jumps as it likes.
+
+    Attributes:
+        writable: whether the store takes writes.
+        write_takes: seconds that its next write takes.
+    """
 
     def __init__(self, store: MemoryStore, *, max_crashes: int = 3) -> None:
         self.store = store
@@ -54,12 +59,15 @@ class Watch:
         self.monotonic = 1_000.0
         self.woken = 0
         self.moved: list[tuple[str, Any]] = []
+        self.writable = True
+        self.write_takes = 0.0
         self.keeper = LeaseKeeper(store, clock=self.wall, lease=30)
         self.rescuer = Rescuer(
             store=store,
             bus=self.bus,
             keeper=self.keeper,
             clock=self.wall,
+            beat=self.write,
             lease=30,
             max_crashes=max_crashes,
             rescued=self.wake,
@@ -70,9 +78,25 @@ class Watch:
     def wake(self) -> None:
         self.woken += 1
 
+    async def write(self) -> None:
+        if not self.writable:
+            raise StoreUnavailable("database is locked")
+        self.monotonic += self.write_takes
+        self.write_takes = 0.0
+
     async def look(self, *, after: float) -> None:
         self.monotonic += after
         await self.rescuer.rescue()
+
+    async def is_refused(self, *, after: float) -> None:
+        self.writable = False
+        with pytest.raises(StoreUnavailable):
+            await self.look(after=after)
+        self.writable = True
+
+    async def state(self, claim: Claim) -> tuple[str, int]:
+        letter = await self.store.get(claim.letter.id)
+        return letter.state, letter.crashes
 
     async def claim(self, **overrides: Any) -> Claim:
         letter = build_letter(**overrides)
@@ -178,15 +202,110 @@ async def test_a_running_bus_survives_a_jump_of_the_wall_clock(store: MemoryStor
     assert not [it.name for it in seen if it.name in ("lease.lost", "dead_letter.rescued")]
 
 
-async def test_time_in_which_the_rescuer_itself_was_frozen_does_not_count(store: MemoryStore) -> None:
+async def test_after_it_was_frozen_itself_a_rescuer_watches_anew(store: MemoryStore) -> None:
     """Both were stopped with the machine: the owner is about to beat."""
     watch = Watch(store)
     claim = await watch.claim()
-    await watch.look(after=0)
-    await watch.look(after=600)
-    assert (await store.get(claim.letter.id)).state == "running"
+    for after in (0, 10, 10, 600, 10, 10):
+        await watch.look(after=after)
+    assert await watch.state(claim) == ("running", 0)
     await watch.look(after=10)
-    assert (await store.get(claim.letter.id)).state == "pending"
+    assert await watch.state(claim) == ("pending", 1)
+
+
+async def test_looks_that_come_late_all_the_time_rescue_too(store: MemoryStore) -> None:
+    """Of the time between two of them no more counts than there should have been."""
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 19, 19):
+        await watch.look(after=after)
+    assert await watch.state(claim) == ("running", 0)
+    await watch.look(after=19)
+    assert await watch.state(claim) == ("pending", 1)
+
+
+@pytest.mark.parametrize("lasts", [1, 2, 5, 60])
+async def test_an_outage_of_writes_gives_the_living_a_whole_lease_to_beat_again(
+    store: MemoryStore, lasts: int
+) -> None:
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 10, 10):
+        await watch.look(after=after)
+    for _ in range(lasts):
+        await watch.is_refused(after=10)
+    for after in (1, 10, 10):
+        await watch.look(after=after)
+        assert await watch.state(claim) == ("running", 0)
+    await watch.look(after=10)
+    assert await watch.state(claim) == ("pending", 1)
+
+
+@pytest.mark.parametrize("outage", [1.0, 10.0, 15.0, 20.0, 29.0, 60.0])
+async def test_when_a_write_has_waited_for_the_end_of_an_outage_the_living_have_another_interval(
+    store: MemoryStore, outage: float
+) -> None:
+    """The outage begins when they were about to beat again."""
+    watch = Watch(store)
+    claim = await watch.claim()
+    for after in (0, 10):
+        await watch.look(after=after)
+    watch.write_takes = max(0.0, outage - 10)
+    await watch.look(after=10)
+    assert await watch.state(claim) == ("running", 0)
+    watch.wall.advance(1)
+    assert store.heartbeat([claim.lease], lease=30, now=watch.wall.now) == []
+    for _ in range(3):
+        await watch.look(after=10)
+        assert await watch.state(claim) == ("running", 0)
+    await watch.look(after=10)
+    assert await watch.state(claim) == ("pending", 1)
+
+
+async def test_outages_one_after_another_charge_no_crash_to_those_who_beat_between_them(
+    store: MemoryStore,
+) -> None:
+    watch = Watch(store, max_crashes=3)
+    claim = await watch.claim()
+    for _ in range(4):
+        for after in (0.5, 10, 10, 10):
+            await watch.look(after=after)
+            watch.wall.advance(1)
+            assert store.heartbeat([claim.lease], lease=30, now=watch.wall.now) == []
+        for _ in range(9):
+            await watch.is_refused(after=5)
+    assert await watch.state(claim) == ("running", 0)
+
+
+async def test_a_look_or_a_rescue_that_fails_is_an_outage_too() -> None:
+    class Failing(MemoryStore):
+        fails = ""
+
+        async def leased(self, **options: Any) -> Sequence[Leased]:
+            if self.fails == "leased":
+                raise StoreUnavailable("gone")
+            return await super().leased(**options)
+
+        async def rescue(self, leased: Sequence[Leased], **options: Any) -> Any:
+            if self.fails == "rescue":
+                raise StoreUnavailable("gone")
+            return await super().rescue(leased, **options)
+
+    for fails in ("leased", "rescue"):
+        store = Failing()
+        watch = Watch(store)
+        claim = await watch.claim()
+        for after in (0, 10, 10):
+            await watch.look(after=after)
+        store.fails = fails
+        with pytest.raises(StoreUnavailable):
+            await watch.look(after=10)
+        store.fails = ""
+        for after in (1, 10, 10):
+            await watch.look(after=after)
+            assert await watch.state(claim) == ("running", 0)
+        await watch.look(after=10)
+        assert await watch.state(claim) == ("pending", 1)
 
 
 async def test_its_own_live_leases_are_never_rescued(store: MemoryStore) -> None:
@@ -202,19 +321,42 @@ async def test_its_own_live_leases_are_never_rescued(store: MemoryStore) -> None
     assert (await store.get(claim.letter.id)).state == "pending"
 
 
-async def test_a_store_that_judges_is_believed_at_once() -> None:
+async def test_a_store_that_judges_is_believed_once_it_has_been_watched_for_a_lease() -> None:
     clock = FakeClock()
     store = JudgingStore(clock)
     watch = Watch(store)
+    for after in (0, 10, 10, 10):
+        await watch.look(after=after)
     dead, own = await watch.claim(), await watch.claim()
     watch.keeper.watch(own.lease, lambda: None)
     clock.advance(29)
-    await watch.look(after=0)
-    assert (await store.get(dead.letter.id)).state == "running"
+    await watch.look(after=10)
+    assert await watch.state(dead) == ("running", 0)
     clock.advance(2)
-    await watch.look(after=0)
-    assert (await store.get(dead.letter.id)).state == "pending"
-    assert (await store.get(own.letter.id)).state == "running"
+    await watch.look(after=10)
+    assert await watch.state(dead) == ("pending", 1)
+    assert await watch.state(own) == ("running", 0)
+
+
+@pytest.mark.parametrize("refused", [0, 1, 7])
+async def test_when_a_store_that_judges_is_back_the_living_have_a_whole_lease_to_beat_again(
+    refused: int,
+) -> None:
+    """A rescuer that has just started does not know how long it has been back."""
+    clock = FakeClock()
+    store = JudgingStore(clock)
+    watch = Watch(store)
+    dead, alive = await watch.claim(), await watch.claim()
+    clock.advance(3_600)
+    for after in (0, 10, 10, 10)[: refused * 4]:
+        await watch.is_refused(after=after)
+    for after in (1, 10, 10):
+        await watch.look(after=after)
+        assert await watch.state(dead) == ("running", 0)
+    assert store.heartbeat([alive.lease], lease=30, now=clock.now) == []
+    await watch.look(after=10)
+    assert await watch.state(dead) == ("pending", 1)
+    assert await watch.state(alive) == ("running", 0)
 
 
 async def test_at_max_crashes_it_is_poison_and_told_as_exhausted(store: MemoryStore) -> None:
