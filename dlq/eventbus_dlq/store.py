@@ -101,7 +101,8 @@ class Leased:
         lease_until: when its lease ends; every heartbeat moves it.
         owner: whose claim it is.
         expired: whether the lease has run out, by the store's own clock; None when the store has none
-            that all processes agree on, and the rescuer has to watch the letter for a whole lease.
+            that all processes agree on, and the rescuer has to watch the letter for a whole lease in which
+            the store takes writes.
     """
 
     dead_letter_id: str
@@ -195,7 +196,11 @@ class DeadLetterStore(ControlStore, Protocol):
 
     @property
     def judges_leases(self) -> bool:
-        """Whether the store itself tells which leases have run out, see :class:`Leased`."""
+        """Whether the store itself tells which leases have run out, see :class:`Leased`.
+
+        It may tell so of an owner that is alive, when it was away for as long: whoever rescues has to have
+        seen it take writes for a whole lease.
+        """
         ...
 
     async def open(self) -> None:

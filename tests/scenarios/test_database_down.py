@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from children import Child
-from databases import Database
+from children import PATIENCE, Child
+from databases import Database, File
 from invariants import check_at_the_end
 from outages import KEYS, OUTAGE, check_told_briefly, goes_on, is_empty, leaves, settings_of
 
@@ -60,3 +61,43 @@ def test_a_process_that_ends_while_the_database_is_away_leaves_everything_to_the
     held = {("ship", order) for order in child.ledger.said("started", "ship")}
     held |= {("invoice", order) for order in child.ledger.said("started", "invoice")}
     check_at_the_end(database.url, last.ledger, tolerated=held, losses=1)
+
+
+def test_when_the_database_is_back_nobody_takes_the_work_of_the_living(
+    database_that_stops: Database, tmp_path: Path
+) -> None:
+    _outlasts_an_outage(database_that_stops, tmp_path)
+
+
+def test_writes_that_wait_until_a_lock_is_free_take_no_work_of_the_living(tmp_path: Path) -> None:
+    _outlasts_an_outage(File(tmp_path), tmp_path, options={"busy_timeout": 30.0})
+
+
+def _outlasts_an_outage(database: Database, folder: Path, **options: Any) -> None:
+    """Have one of two processes work throughout an outage that lasts longer than its lease."""
+    settings = {
+        **settings_of(database, **options),
+        "pace": OUTAGE,  # both have watched for a lease, and would rescue at once
+        "block_at": 1,
+        "block_for": 4 * OUTAGE,
+    }
+    other = Child(folder, **{**settings, "keys": [], "idle_exit": False})
+    other.until("open", "shop")
+    child = Child(folder, **{**settings, "keys": ["acme"]}, orders=1)
+    _wait_until_blocked(child)
+    with database.down():
+        time.sleep(OUTAGE)
+        assert not child.ledger.said("ended", "ship")
+    assert child.wait() == 0, child.errors()
+    leaves(other)
+    for each in (child, other):
+        assert not each.times("dead_letter.rescued", "bus")
+        assert not each.times("lease.lost", "bus")
+    check_at_the_end(database.url, child.ledger)
+
+
+def _wait_until_blocked(child: Child) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not child.ledger.said("blocked"):  # by whoever has taken the order
+        assert time.monotonic() < deadline, child.errors()
+        time.sleep(0.01)
