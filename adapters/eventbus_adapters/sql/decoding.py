@@ -201,7 +201,7 @@ def _error(read: _Read) -> ErrorRecord | None:
 
 def history_of(value: Any, last: ErrorRecord | None) -> tuple[Attempt, ...]:
     """Return a history, of a letter whose own error is ``last``; raises one of ``UNREADABLE``."""
-    return tuple(_attempt(item, last) for item in _list(value))
+    return tuple(_attempt(item, last) for item in list_of(value))
 
 
 def _attempt(item: Any, last: ErrorRecord | None) -> Attempt:
@@ -299,7 +299,8 @@ def _reason(value: Any) -> Reason | None:
     return None if value is None else Reason(value)
 
 
-def _list(value: Any) -> Sequence[Any]:
+def list_of(value: Any) -> Sequence[Any]:
+    """Return a JSON list; raises one of ``UNREADABLE``."""
     decoded = from_json(value)
     if not isinstance(decoded, list):
         raise TypeError(value)
@@ -308,7 +309,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 def texts_of(value: Any) -> tuple[str, ...]:
     """Return a JSON list of texts; raises one of ``UNREADABLE``."""
-    return () if value == "[]" else tuple(_text(item) for item in _list(value))
+    return () if value == "[]" else tuple(_text(item) for item in list_of(value))
 
 
 def mapping_of(value: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from eventbus_adapters.sql.decoding import (
     checked_letter_of,
     headers_of,
     history_of,
+    list_of,
     mapping_of,
     moment_of,
     policy_of,
@@ -167,11 +168,8 @@ def _plain(values: Sequence[Any]) -> DeadLetter:
 
 
 def _history(value: bytes, last: ErrorRecord | None) -> tuple[Attempt, ...]:
-    items = from_json(value)
-    if type(items) is not list:
-        raise TypeError(value)
     attempts: list[Attempt] = []
-    for item in items:
+    for item in list_of(value):
         number, started_us, ended_us = item["number"], item["started_us"], item["ended_us"]
         if item["error"] != LAST or not type(number) is type(started_us) is type(ended_us) is int:
             return history_of(value, last)
