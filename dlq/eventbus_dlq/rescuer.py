@@ -38,12 +38,12 @@ class _Watched:
     Attributes:
         token: the claim's token then.
         lease_until: the end of the lease then; a heartbeat moves it.
-        since: the seconds of the vigil then.
+        still: for how many seconds that count both have stood still.
     """
 
     token: int
     lease_until: datetime
-    since: float
+    still: float = 0.0
 
 
 class Rescuer:
@@ -101,20 +101,21 @@ class Rescuer:
         """
         try:
             await self._beat()
-            if not self._vigil.go_on(self._monotonic()):
+            counted = self._vigil.go_on(self._monotonic())
+            if counted is None:
                 self._watched.clear()
-            await self._look()
+            await self._look(counted or 0.0)
         except Exception:
             self._vigil.end()
             raise
 
-    async def _look(self) -> None:
+    async def _look(self, counted: float) -> None:
         leased = [
             it
             for it in await self._store.leased(now=moment(self._clock.time_ns()))
             if not self._keeper.holds(Lease(dead_letter_id=it.dead_letter_id, token=it.token))
         ]
-        dead = self._dead_of(leased)
+        dead = self._dead_of(leased, counted)
         if not dead:
             return
         letters = await self._taken_back(dead)
@@ -134,25 +135,27 @@ class Rescuer:
                 held_up = error.dead_letter_ids
                 dead = [it for it in dead if it.dead_letter_id not in held_up]
 
-    def _dead_of(self, leased: Sequence[Leased]) -> Sequence[Leased]:
+    def _dead_of(self, leased: Sequence[Leased], counted: float) -> Sequence[Leased]:
         """Return the letters whose owner is dead."""
+        still = self._still_for_a_lease(leased, counted)
         if not self._store.judges_leases:
-            return self._still_for_a_lease(leased)
+            return still
         if self._vigil.seconds < self._lease:  # the leases of the living may have run out in an outage
-            return ()
+            return [it for it in still if it.expired]
         return [it for it in leased if it.expired]
 
-    def _still_for_a_lease(self, leased: Sequence[Leased]) -> Sequence[Leased]:
+    def _still_for_a_lease(self, leased: Sequence[Leased], counted: float) -> Sequence[Leased]:
         """Return the letters whose owner has not moved for a whole lease, as was seen from here."""
-        watched_for = self._vigil.seconds
         before, self._watched = self._watched, {}
         dead: list[Leased] = []
         for it in leased:
             seen = before.get(it.dead_letter_id)
             if seen is None or (seen.token, seen.lease_until) != (it.token, it.lease_until):
-                seen = _Watched(it.token, it.lease_until, since=watched_for)
+                seen = _Watched(it.token, it.lease_until)
+            else:
+                seen.still += counted
             self._watched[it.dead_letter_id] = seen
-            if watched_for - seen.since >= self._lease:
+            if seen.still >= self._lease:
                 dead.append(it)
         return dead
 

@@ -202,25 +202,45 @@ async def test_a_running_bus_survives_a_jump_of_the_wall_clock(store: MemoryStor
     assert not [it.name for it in seen if it.name in ("lease.lost", "dead_letter.rescued")]
 
 
-async def test_after_it_was_frozen_itself_a_rescuer_watches_anew(store: MemoryStore) -> None:
+async def test_time_in_which_the_rescuer_itself_was_frozen_hardly_counts(store: MemoryStore) -> None:
     """Both were stopped with the machine: the owner is about to beat."""
     watch = Watch(store)
     claim = await watch.claim()
-    for after in (0, 10, 10, 600, 10, 10):
+    for after in (0, 10, 600, 10):
         await watch.look(after=after)
     assert await watch.state(claim) == ("running", 0)
     await watch.look(after=10)
     assert await watch.state(claim) == ("pending", 1)
 
 
-async def test_looks_that_come_late_all_the_time_rescue_too(store: MemoryStore) -> None:
+async def test_a_judging_stores_word_has_to_wait_when_the_rescuer_itself_was_frozen() -> None:
+    clock = FakeClock()
+    store = JudgingStore(clock)
+    watch = Watch(store)
+    for after in (0, 10, 10, 10):
+        await watch.look(after=after)
+    claim = await watch.claim()
+    clock.advance(600)
+    for after in (600, 10, 10):
+        await watch.look(after=after)
+        assert await watch.state(claim) == ("running", 0)
+    await watch.look(after=10)
+    assert await watch.state(claim) == ("pending", 1)
+
+
+@pytest.mark.parametrize("judges", [False, True])
+@pytest.mark.parametrize(("late", "looks"), [(19, 3), (21, 6), (600, 6)])
+async def test_looks_that_come_late_all_the_time_rescue_too(judges: bool, late: float, looks: int) -> None:
     """Of the time between two of them no more counts than there should have been."""
+    clock = FakeClock()
+    store = JudgingStore(clock) if judges else MemoryStore()
     watch = Watch(store)
     claim = await watch.claim()
-    for after in (0, 19, 19):
-        await watch.look(after=after)
-    assert await watch.state(claim) == ("running", 0)
-    await watch.look(after=19)
+    clock.advance(60)
+    await watch.look(after=0)
+    for _ in range(looks):
+        assert await watch.state(claim) == ("running", 0)
+        await watch.look(after=late)
     assert await watch.state(claim) == ("pending", 1)
 
 
