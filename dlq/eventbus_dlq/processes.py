@@ -31,6 +31,7 @@ LOOK_EVERY = 60.0
 UNHANDLED_AFTER = 3_600.0
 """Seconds for which nobody must have announced a handler, before its deliveries are unhandled."""
 
+_LONG_SILENCE = UNHANDLED_AFTER / 2
 _LARGEST_DRIFT = 5.0
 
 
@@ -53,6 +54,7 @@ class Announcer:
         self._host = socket.gethostname()
         self._started_at = moment(clock.time_ns())
         self._watching_since = clock.monotonic()
+        self._announced_at = self._watching_since
         self._offset = self._wall_ahead()
 
     async def announce(self) -> None:
@@ -71,6 +73,10 @@ class Announcer:
             handlers=tuple(sorted(self._bus.handlers)),
         )
         await self._store.announce(process)
+        announced_at = self._clock.monotonic()
+        if announced_at - self._announced_at > _LONG_SILENCE:  # nor could the others announce, it may be
+            self._watching_since = announced_at
+        self._announced_at = announced_at
 
     async def withdraw(self) -> None:
         """Remove the row of this process.
@@ -83,8 +89,9 @@ class Announcer:
     async def exhaust_unhandled(self) -> None:
         """Exhaust deliveries whose handler nobody has announced for an hour.
 
-        Not before this process has itself been there for that long, by a clock that does not jump:
-        after an outage of all processes, or a jump of the wall clock, the others get the same hour.
+        Not before this process has itself been there, and has reached the store, for that long, by a clock
+        that does not jump: after an outage of all processes or of the store, or a jump of the wall clock, the
+        others get the same hour.
 
         Raises:
             StoreUnavailable: the store cannot be reached.

@@ -132,14 +132,35 @@ async def test_a_jump_of_the_wall_clock_exhausts_nothing() -> None:
     )
 
 
+async def test_an_outage_of_the_store_exhausts_nothing_of_those_that_come_back_later() -> None:
+    store, clock = Asked(), FakeClock()
+    bus: Any = FakeBus({"mine": None})
+    announcer = Announcer(
+        store=store, bus=bus, clock=clock, process_id="me", moved=lambda state, retry_at: None
+    )
+    for _ in range(360):
+        clock.advance(10)
+        await announcer.announce()
+    await announcer.exhaust_unhandled()
+    assert len(store.since) == 1
+    clock.advance(3600)  # nobody can announce, and this process is the first that can again
+    await announcer.announce()
+    await announcer.exhaust_unhandled()
+    assert len(store.since) == 1
+    for _ in range(360):
+        clock.advance(10)
+        await announcer.announce()
+    await announcer.exhaust_unhandled()
+    assert len(store.since) == 2
+
+
 async def test_a_running_bus_looks_once_a_minute(fake_clock: FakeClock) -> None:
     store = Asked()
     async with EventBus(dlq=DeadLetterQueue(store, clock=fake_clock)):
         await anyio.wait_all_tasks_blocked()
-        fake_clock.advance(3600)
-        await anyio.wait_all_tasks_blocked()
-        fake_clock.advance(60)
-        await anyio.wait_all_tasks_blocked()
+        for _ in range(61):
+            fake_clock.advance(60)
+            await anyio.wait_all_tasks_blocked()
     assert [it.timestamp() for it in store.since] == [
         (fake_clock.now - timedelta(hours=1, minutes=1)).timestamp(),
         (fake_clock.now - timedelta(hours=1)).timestamp(),
