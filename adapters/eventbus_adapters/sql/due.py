@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus_adapters.sql.closures import Closures, KnownControls, Numbered
@@ -27,6 +28,8 @@ MOST_PARKED = 5_000
 """How many letters one call parks, about."""
 
 _WIDEST, _WIDER = 1_024, 8  # what a seek brings at most that has met what is closed, and how it gets there
+
+_urgency = itemgetter(3, 4, 0)
 
 
 class Due(NamedTuple):
@@ -122,7 +125,7 @@ class _Search:
         left = dict(self._handlers)
         allowed: list[Found] = []
         closed: dict[int, Numbered] = {}
-        for row in sorted(found, key=_urgency):
+        for row in _by_urgency(found):
             handler = row[2]
             if left[handler] <= 0:
                 continue
@@ -159,10 +162,12 @@ class _Search:
         return bool(narrow)
 
 
-def _urgency(row: Found) -> tuple[int, int, int]:
-    """Return by what the claimable are ordered; what somebody has made of a row by hand comes first."""
-    seq, _, _, priority, since_us, *_ = row
-    return (_number(priority), _number(since_us), seq)
+def _by_urgency(found: list[Found]) -> list[Found]:
+    """Return the most urgent first; what somebody has made of a row by hand comes before."""
+    try:
+        return sorted(found, key=_urgency)
+    except TypeError:
+        return sorted(found, key=lambda row: (_number(row[3]), _number(row[4]), row[0]))
 
 
 def _number(value: Any) -> int:

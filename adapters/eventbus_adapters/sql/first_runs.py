@@ -18,7 +18,7 @@ from eventbus_adapters.sql.decoding import (
     policy_of,
     texts_of,
 )
-from eventbus_adapters.sql.plain import REASONS, is_plain
+from eventbus_adapters.sql.plain import REASONS, check_of
 from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import DeadLetter, DeadLetterState
 
@@ -60,6 +60,8 @@ COLUMNS = (
 )
 """What is read of such a row."""
 
+_is_plain = check_of(COLUMNS)
+
 
 class Terms(NamedTuple):
     """What a claim has written into all its rows."""
@@ -75,7 +77,7 @@ def letter_of_first_run(values: Sequence[Any], terms: Terms) -> DeadLetter:
     Raises:
         BrokenRowError: it cannot be understood.
     """
-    if is_plain(tuple(map(type, values)), COLUMNS):
+    if _is_plain(tuple(map(type, values))):
         try:
             return _letter(values, terms)
         except UNREADABLE as error:

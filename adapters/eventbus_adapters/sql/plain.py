@@ -33,7 +33,7 @@ from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from eventbus.failure import CauseRecord
 
@@ -54,11 +54,18 @@ def _types_of(column: Any) -> frozenset[type]:
     return frozenset({kind, type(None)} if column.nullable else {kind})
 
 
-@lru_cache(maxsize=128)
-def is_plain(types: tuple[type, ...], columns: tuple[str, ...] = COLUMNS) -> bool:
-    """Tell whether values of these types are what the store writes into ``columns``."""
+def check_of(columns: Sequence[str]) -> Callable[[tuple[type, ...]], bool]:
+    """Return what tells whether values of some types are what the store writes into ``columns``."""
     wanted = [_types_of(letters.columns[name]) for name in columns]
-    return all(found in allowed for found, allowed in zip(types, wanted, strict=True))
+
+    @lru_cache(maxsize=64)
+    def is_plain(types: tuple[type, ...]) -> bool:
+        return all(found in allowed for found, allowed in zip(types, wanted, strict=True))
+
+    return is_plain
+
+
+_is_plain = check_of(COLUMNS)
 
 
 def letter_of_values(values: Sequence[Any]) -> DeadLetter:
@@ -67,7 +74,7 @@ def letter_of_values(values: Sequence[Any]) -> DeadLetter:
     Raises:
         BrokenRowError: it cannot be understood.
     """
-    if is_plain(tuple(map(type, values))):
+    if _is_plain(tuple(map(type, values))):
         try:
             return _plain(values)
         except UNREADABLE:

@@ -85,11 +85,9 @@ def _forget(
     first: dict[Lease, Settlement] = {}
     for it in settlements:
         first.setdefault(it.lease, it)
-    wanted = [
-        lease
-        for lease, it in first.items()
-        if it.forget and it.state is DeadLetterState.RESOLVED and storable(lease.dead_letter_id, connection)
-    ]
+    wanted = [lease for lease, it in first.items() if it.forget and it.state is DeadLetterState.RESOLVED]
+    if not storable("".join([it.dead_letter_id for it in wanted]), connection):
+        wanted = [it for it in wanted if storable(it.dead_letter_id, connection)]
     gone = _deleted(connection, wanted)
     deltas.take_out([row[_COUNTED:] for row in gone])
     for row in gone:
