@@ -7,7 +7,7 @@ an ``exhausted/undecodable`` letter with what is readable of it.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_args
 
@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from eventbus.classify import Category, Kind, Route
 from eventbus.failure import CauseRecord, ErrorRecord, Relation
 from eventbus.retry import RetryPolicy
-from eventbus_adapters.sql.encoding import LAST
+from eventbus_adapters.sql.encoding import EPOCH, LAST
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, DeadLetterSummary, Reason
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_WIDE_ERROR = b"null"
 _DEFAULT_POLICY = RetryPolicy()
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)

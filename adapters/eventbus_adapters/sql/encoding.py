@@ -41,14 +41,14 @@ LAST = "last"
 """Stands in a history for an error that equals the letter's own, so that it is not stored twice."""
 
 _LAST_JSON = f'"{LAST}"'
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
 _SECOND_US = 1_000_000
 
 
 def microseconds(moment: datetime) -> int:
     """Return an aware moment as microseconds since the epoch."""
-    since = moment - _EPOCH
+    since = moment - EPOCH
     return since.days * _DAY_US + since.seconds * _SECOND_US + since.microseconds
 
 

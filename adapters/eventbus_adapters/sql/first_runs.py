@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus_adapters.sql.decoding import (
-    EPOCH,
     UNREADABLE,
     BrokenRowError,
     headers_of,
@@ -18,6 +17,7 @@ from eventbus_adapters.sql.decoding import (
     policy_of,
     texts_of,
 )
+from eventbus_adapters.sql.encoding import EPOCH
 from eventbus_adapters.sql.plain import REASONS, check_of
 from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import DeadLetter, DeadLetterState

@@ -140,12 +140,12 @@ class _Taking:
         """
         accepted = [(seq,) for seq, state in wanted.items() if state == _ACCEPTED]
         found = _READ_FIRST_RUNS.tuples(self._connection, accepted)
-        first_runs = {row[_SEQ]: row for row in found if _are_countable(*_first_raised_of(row))}
-        others = _READ.tuples(self._connection, [(seq,) for seq in wanted if seq not in first_runs])
+        fresh = {row[_SEQ]: row for row in found if _are_countable(*_first_raised_of(row))}
+        others = _READ.tuples(self._connection, [(seq,) for seq in wanted if seq not in fresh])
         countable = [row for row in others if _are_countable(*_raised_of(row))]
-        seqs = [(seq,) for seq in (*first_runs, *(row[_SEQ] for row in countable))]
+        seqs = [(seq,) for seq in (*fresh, *(row[_SEQ] for row in countable))]
         _TAKE_ALONE.tuples(self._connection, seqs, **self._terms)
-        self._take_first_runs(first_runs.values())
+        self._take_first_runs(fresh.values())
         for row in countable:
             self._take_as_read(row)
 

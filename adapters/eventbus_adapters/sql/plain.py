@@ -15,7 +15,6 @@ from sqlalchemy import Integer, LargeBinary
 from eventbus.classify import Category, Kind, Route
 from eventbus.failure import ErrorRecord
 from eventbus_adapters.sql.decoding import (
-    EPOCH,
     UNREADABLE,
     causes_of,
     checked_letter_of,
@@ -27,7 +26,7 @@ from eventbus_adapters.sql.decoding import (
     policy_of,
     texts_of,
 )
-from eventbus_adapters.sql.encoding import LAST
+from eventbus_adapters.sql.encoding import EPOCH, LAST
 from eventbus_adapters.sql.tables import letters
 from eventbus_dlq.capture import begin_letter, finish_letter
 from eventbus_dlq.letter import Attempt, DeadLetter, DeadLetterState, Reason

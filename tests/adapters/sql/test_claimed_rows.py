@@ -129,6 +129,17 @@ async def test_a_retry_that_cannot_be_counted_further_is_set_aside(
     assert isinstance(refusal, InvalidTransition)
 
 
+async def test_a_claim_by_id_of_what_cannot_be_counted_further_is_refused(
+    store: SqlStore, by_hand: sqlite3.Connection
+) -> None:
+    letter = build_letter()
+    await store.add([letter])
+    by_hand.execute("UPDATE eventbus_dead_letters SET attempts = ?", (2**31 - 1,))
+    (refusal,) = await store.claim([letter.id], owner="w", lease=30, now=NOW)
+    assert isinstance(refusal, InvalidTransition)
+    assert "cannot be counted any further" in str(refusal)
+
+
 @pytest.mark.parametrize("queued_us", [None, "soon"])
 async def test_a_failure_made_accepted_by_hand_is_run_and_holds_up_nobody(
     store: SqlStore, by_hand: sqlite3.Connection, queued_us: str | None
